@@ -1,0 +1,3 @@
+//! The production director.
+
+fn main() {}
