@@ -1,7 +1,14 @@
 //! Auth replies, as far as a director looks into them (login protocol).
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 use std::net::IpAddr;
+
+use super::arguments::{self, read_ip, read_port, split_command, write_ip, write_number};
+use super::line::{Printable, escape, unescape};
+
+/// The protocol's name in an authreply client's VERSION.
+const AUTHREPLY_CLIENT_NAME: &[u8] = b"director-authreply-client";
 
 /// The longest line from an auth server, in bytes.
 pub const LINE_MAX_BYTES: usize = 16384;
@@ -36,34 +43,115 @@ pub struct Reply<'a> {
 impl<'a> Reply<'a> {
     /// Reads `COMMAND TAB id [TAB field]…` (without LF), where `command` is `OK` or `PASS`; `None` for any other line.
     pub fn parse(command: &[u8], line: &'a [u8]) -> Option<Self> {
-        let _ = (command, line);
-        unimplemented!()
+        let mut fields = line.strip_prefix(command)?.strip_prefix(b"\t")?.split(|&byte| byte == b'\t');
+        let mut reply = Self {
+            id: fields.next().filter(|id| !id.is_empty())?,
+            username: None,
+            proxy: false,
+            has_host: false,
+            tag: Cow::Borrowed(b""),
+            proxy_maybe: false,
+            local_ip: None,
+            local_port: None,
+            port: None,
+        };
+        let (mut user, mut destuser) = (None, None);
+        for field in fields {
+            let (name, value) = split_field(field);
+            match (name, value) {
+                (b"user", Some(value)) => user = Some(value),
+                (b"destuser", Some(value)) => destuser = Some(value),
+                (b"proxy", _) => reply.proxy = true,
+                (b"host", Some(_)) => reply.has_host = true,
+                (b"director_tag", Some(value)) => reply.tag = unescape(value),
+                (b"director_proxy_maybe", _) => reply.proxy_maybe = true,
+                (b"lip", Some(value)) => reply.local_ip = Some(read_ip(value).ok_or_else(|| quote(value))),
+                (b"lport", Some(value)) => reply.local_port = Some(read_port(value).ok_or_else(|| quote(value))),
+                (b"port", Some(value)) => reply.port = Some(read_port(value).ok_or_else(|| quote(value))),
+                _ => {}
+            }
+        }
+        reply.username = destuser.or(user).map(unescape);
+        Some(reply)
     }
 }
 
 /// Appends `line` (without LF) with the backend added, and LF:
 /// `… TAB proxy_refresh=<secs> TAB host=<ip>`, or for a host with a name `… TAB host=<name> TAB hostip=<ip>`.
 pub fn write_with_host(line: &[u8], refresh_secs: u32, ip: IpAddr, hostname: Option<&[u8]>, out: &mut Vec<u8>) {
-    let _ = (line, refresh_secs, ip, hostname, out);
-    unimplemented!()
+    out.extend_from_slice(line);
+    out.extend_from_slice(b"\tproxy_refresh=");
+    write_number(refresh_secs.into(), out);
+    out.extend_from_slice(b"\thost=");
+    if let Some(name) = hostname {
+        escape(name, out);
+        out.extend_from_slice(b"\thostip=");
+    }
+    write_ip(ip, out);
+    out.push(b'\n');
 }
 
 /// Appends `FAIL TAB id TAB code=temp_fail` and LF.
 pub fn write_temporary_failure(id: &[u8], out: &mut Vec<u8>) {
-    let _ = (id, out);
-    unimplemented!()
+    out.extend_from_slice(b"FAIL\t");
+    out.extend_from_slice(id);
+    out.extend_from_slice(b"\tcode=temp_fail\n");
 }
 
 /// Whether `line` (without LF) is an acceptable first line of an authreply client: this name and major version 1.
 pub fn is_authreply_client_version_line(line: &[u8]) -> bool {
-    let _ = line;
-    unimplemented!()
+    arguments::is_version_line(line, AUTHREPLY_CLIENT_NAME)
 }
 
 /// The line for a log: every field that can hold a password or another secret (`pass`, `resp`, `final-resp-ok`, any
-/// name that contains `pass` or `secret`, the base64 data of CONT) has its value replaced by `<hidden>`; control and
-/// non-UTF-8 bytes are escaped.
+/// name that contains `pass`, `secret` or `token`, the base64 data of CONT, the COOKIE) has its value replaced by
+/// `<hidden>`; control and non-UTF-8 bytes are escaped.
 pub fn printable(line: &[u8]) -> String {
-    let _ = line;
-    unimplemented!()
+    let command = split_command(line).0;
+    // How many words stand before those that are secret as a whole.
+    let public_words = match command {
+        b"CONT" => 2,
+        b"COOKIE" => 1,
+        b"REQUEST" => 4,
+        _ => usize::MAX,
+    };
+    let mut shown = String::with_capacity(line.len());
+    for (index, field) in line.split(|&byte| byte == b'\t').enumerate() {
+        if index > 0 {
+            shown.push_str("\\t");
+        }
+        let (name, value) = split_field(field);
+        if index >= public_words {
+            shown.push_str("<hidden>");
+        } else if value.is_some() && is_secret(name) {
+            push_printable(name, &mut shown);
+            shown.push_str("=<hidden>");
+        } else {
+            push_printable(field, &mut shown);
+        }
+    }
+    shown
+}
+
+/// `name=value` or `name`
+fn split_field(field: &[u8]) -> (&[u8], Option<&[u8]>) {
+    match field.iter().position(|&byte| byte == b'=') {
+        Some(at) => (&field[..at], Some(&field[at + 1..])),
+        None => (field, None),
+    }
+}
+
+fn is_secret(name: &[u8]) -> bool {
+    // A reader of the line may unescape the name, so it counts unescaped.
+    let name = unescape(name).to_ascii_lowercase();
+    let contains = |word: &[u8]| name.windows(word.len()).any(|part| part == word);
+    name == b"resp" || name == b"final-resp-ok" || contains(b"pass") || contains(b"secret") || contains(b"token")
+}
+
+fn quote(value: &[u8]) -> String {
+    Printable { bytes: value, max_bytes: 100 }.to_string()
+}
+
+fn push_printable(bytes: &[u8], shown: &mut String) {
+    write!(shown, "{}", Printable { bytes, max_bytes: usize::MAX }).expect("a String takes all that is written");
 }

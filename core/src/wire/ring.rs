@@ -4,6 +4,14 @@ use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
+use nom::Parser;
+
+use super::arguments::{
+    Complaint, LineWriter, Parsed, address, hash, ip, optional, raw, read_u32, read_u64, split_command, text, typed,
+    u32, u64,
+};
+use super::line::unescape;
+
 /// The protocol's name in VERSION.
 pub const NAME: &str = "director";
 /// The major version: another one is refused.
@@ -149,12 +157,13 @@ pub enum Line<'a> {
 /// Why a line is not one of this protocol: the peer's fault. `Display` is the text for QUIT and the log; it never
 /// holds raw control bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LineError {/* H1 */}
+pub struct LineError {
+    complaint: Complaint,
+}
 
 impl fmt::Display for LineError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let _ = formatter;
-        unimplemented!()
+        self.complaint.fmt(formatter)
     }
 }
 
@@ -162,19 +171,279 @@ impl std::error::Error for LineError {}
 
 impl<'a> Line<'a> {
     /// Reads one line, without its LF, from a peer of that minor version (which decides what a `USER` with three
-    /// arguments is).
+    /// arguments is). Arguments after the last one that a command knows are ignored.
     ///
     /// # Errors
     /// [`LineError`] for an unknown command, a missing or unparsable argument.
     pub fn parse(line: &'a [u8], peer_minor: u32) -> Result<Self, LineError> {
-        let _ = (line, peer_minor);
-        unimplemented!()
+        let (command, input) = split_command(line);
+        let parsed = match command {
+            b"USER" => user(input, peer_minor),
+            b"U" => handshake_user(input),
+            b"SYNC" => (origin, optional(sync_info)).map(|(origin, info)| Self::Sync { origin, info }).parse(input),
+            b"PING" => optional(ping_info).map(|info| Self::Ping { info }).parse(input),
+            b"PONG" => optional(ping_info).map(|info| Self::Pong { info }).parse(input),
+            b"HOST" if is_live_host(input) => {
+                (origin, host).map(|(origin, host)| Self::Host { origin, host }).parse(input)
+            }
+            b"HOST" => host.map(|host| Self::HandshakeHost { host }).parse(input),
+            b"USER-WEAK" => (origin, hash, ip("host"))
+                .map(|(origin, hash, host)| Self::UserWeak { origin, hash, host })
+                .parse(input),
+            b"USER-MOVE" => (origin, hash, ip("host"))
+                .map(|(origin, hash, host)| Self::UserMove { origin, hash, host })
+                .parse(input),
+            b"USER-KILLED" => hash.map(|hash| Self::UserKilled { hash }).parse(input),
+            b"USER-KILLED-EVERYWHERE" => {
+                (origin, hash).map(|(origin, hash)| Self::UserKilledEverywhere { origin, hash }).parse(input)
+            }
+            b"USER-KICK" => {
+                (origin, text("username")).map(|(origin, username)| Self::UserKick { origin, username }).parse(input)
+            }
+            b"USER-KICK-ALT" => (origin, text("field"), text("value"))
+                .map(|(origin, field, value)| Self::UserKickAlt { origin, field, value })
+                .parse(input),
+            b"USER-KICK-HASH" => (origin, hash, ip("except-ip"))
+                .map(|(origin, hash, except)| Self::UserKickHash { origin, hash, except })
+                .parse(input),
+            b"HOST-REMOVE" => (origin, ip("host")).map(|(origin, ip)| Self::HostRemove { origin, ip }).parse(input),
+            b"HOST-FLUSH" => (origin, ip("host")).map(|(origin, ip)| Self::HostFlush { origin, ip }).parse(input),
+            b"DIRECTOR" => address.map(|address| Self::Director { address }).parse(input),
+            b"DIRECTOR-REMOVE" => address.map(|address| Self::DirectorRemove { address }).parse(input),
+            b"CONNECT" => address.map(|address| Self::Connect { address }).parse(input),
+            b"VERSION" => (text("name"), u32("major"), u32("minor"))
+                .map(|(name, major, minor)| Self::Version { name, major, minor })
+                .parse(input),
+            b"ME" => (me_address, u64("time")).map(|(address, unix_secs)| Self::Me { address, unix_secs }).parse(input),
+            b"HOST-HAND-START" => {
+                flag("handshaked").map(|handshaked| Self::HandshakeHostsStart { handshaked }).parse(input)
+            }
+            b"HOST-HAND-END" => {
+                flag("handshaked").map(|handshaked| Self::HandshakeHostsEnd { handshaked }).parse(input)
+            }
+            b"OPTIONS" => nom::multi::many0(text("option")).map(|options| Self::Options { options }).parse(input),
+            b"DONE" => Ok((input, Self::Done)),
+            b"QUIT" => {
+                optional(text("reason")).map(|reason| Self::Quit { reason: reason.unwrap_or_default() }).parse(input)
+            }
+            _ => return Err(LineError { complaint: Complaint::unknown_command(command) }),
+        };
+        match parsed {
+            Ok((_, line)) => Ok(line),
+            Err(error) => Err(LineError { complaint: Complaint::about(command, &error) }),
+        }
     }
 
     /// Appends the line with its LF, as a peer of that minor version understands it. Nothing is appended for a
     /// command that the peer's version does not know.
     pub fn write(&self, peer_minor: u32, out: &mut Vec<u8>) {
-        let _ = (peer_minor, out);
-        unimplemented!()
+        if peer_minor < self.since_minor() {
+            return;
+        }
+        let line = LineWriter::new(self.command(peer_minor), out);
+        match self {
+            Self::Version { name, major, minor } => line.text(name).number(*major).number(*minor),
+            Self::Me { address, unix_secs } => line.address(*address).number(*unix_secs),
+            Self::Director { address } | Self::DirectorRemove { address } | Self::Connect { address } => {
+                line.address(*address)
+            }
+            Self::HandshakeHostsStart { handshaked } | Self::HandshakeHostsEnd { handshaked } => {
+                line.number(u32::from(*handshaked))
+            }
+            Self::HandshakeHost { host } => host.write(peer_minor, line),
+            Self::Host { origin, host } => host.write(peer_minor, origin.write(line)),
+            Self::HandshakeUser { hash, host, timestamp_secs, weak } => {
+                let line = line.number(*hash).ip(*host).number(*timestamp_secs);
+                if *weak { line.raw(WEAK) } else { line }
+            }
+            Self::Options { options } => options.iter().fold(line, |line, option| line.text(option)),
+            Self::Done => line,
+            Self::User { hash, host, timestamp_secs } => {
+                let line = line.number(*hash).ip(*host);
+                match timestamp_secs {
+                    Some(secs) if peer_minor >= minor::USER_TIMESTAMP => line.number(*secs),
+                    _ => line,
+                }
+            }
+            Self::UserWeak { origin, hash, host } | Self::UserMove { origin, hash, host } => {
+                origin.write(line).number(*hash).ip(*host)
+            }
+            Self::HostRemove { origin, ip } | Self::HostFlush { origin, ip } => origin.write(line).ip(*ip),
+            Self::UserKilled { hash } => line.number(*hash),
+            Self::UserKilledEverywhere { origin, hash } => origin.write(line).number(*hash),
+            Self::UserKick { origin, username } => origin.write(line).text(username),
+            Self::UserKickAlt { origin, field, value } => origin.write(line).text(field).text(value),
+            Self::UserKickHash { origin, hash, except } => origin.write(line).number(*hash).ip(*except),
+            Self::Sync { origin, info } => {
+                let line = origin.write(line);
+                match info {
+                    Some(info) if peer_minor >= minor::UPDOWN => {
+                        line.number(info.minor).number(info.timestamp_secs).number(info.hosts_hash)
+                    }
+                    _ => line,
+                }
+            }
+            Self::Ping { info } | Self::Pong { info } => match info {
+                Some(info) => line.number(info.timestamp_secs).number(info.buffered_bytes),
+                None => line,
+            },
+            Self::Quit { reason } if peer_minor >= minor::QUIT => line.text(reason),
+            Self::Quit { .. } => line,
+        };
     }
+
+    /// The first minor version that knows the command.
+    fn since_minor(&self) -> u32 {
+        match self {
+            Self::UserWeak { .. } => minor::WEAK,
+            Self::DirectorRemove { .. } => minor::DIRECTOR_REMOVE,
+            Self::UserKick { .. } | Self::UserKickHash { .. } => minor::USER_KICK,
+            Self::Options { .. } => minor::OPTIONS,
+            Self::UserKickAlt { .. } => minor::USER_KICK_ALT,
+            _ => 0,
+        }
+    }
+
+    fn command(&self, peer_minor: u32) -> &'static [u8] {
+        match self {
+            Self::Version { .. } => b"VERSION",
+            Self::Me { .. } => b"ME",
+            Self::Director { .. } => b"DIRECTOR",
+            Self::DirectorRemove { .. } => b"DIRECTOR-REMOVE",
+            Self::HandshakeHostsStart { .. } => b"HOST-HAND-START",
+            Self::HandshakeHost { .. } | Self::Host { .. } => b"HOST",
+            Self::HandshakeHostsEnd { .. } => b"HOST-HAND-END",
+            Self::HandshakeUser { .. } if peer_minor >= minor::USER_TIMESTAMP => b"U",
+            Self::HandshakeUser { .. } | Self::User { .. } => b"USER",
+            Self::Options { .. } => b"OPTIONS",
+            Self::Done => b"DONE",
+            Self::UserWeak { .. } => b"USER-WEAK",
+            Self::HostRemove { .. } => b"HOST-REMOVE",
+            Self::HostFlush { .. } => b"HOST-FLUSH",
+            Self::UserMove { .. } => b"USER-MOVE",
+            Self::UserKilled { .. } => b"USER-KILLED",
+            Self::UserKilledEverywhere { .. } => b"USER-KILLED-EVERYWHERE",
+            Self::UserKick { .. } => b"USER-KICK",
+            Self::UserKickAlt { .. } => b"USER-KICK-ALT",
+            Self::UserKickHash { .. } => b"USER-KICK-HASH",
+            Self::Sync { .. } => b"SYNC",
+            Self::Ping { .. } => b"PING",
+            Self::Pong { .. } => b"PONG",
+            Self::Connect { .. } => b"CONNECT",
+            Self::Quit { .. } => b"QUIT",
+        }
+    }
+}
+
+/// The last argument of a handshake's user who is weak.
+const WEAK: &[u8] = b"w";
+
+impl Origin {
+    fn write<'o>(&self, line: LineWriter<'o>) -> LineWriter<'o> {
+        line.address(self.address).number(self.seq)
+    }
+}
+
+impl HostLine<'_> {
+    fn write<'o>(&self, peer_minor: u32, line: LineWriter<'o>) -> LineWriter<'o> {
+        let line = line.ip(self.ip).number(self.vhosts);
+        if peer_minor >= minor::UPDOWN {
+            let UpDown { down, changed_secs } = self.updown.unwrap_or(UpDown { down: false, changed_secs: 0 });
+            line.text(&self.tag)
+                .raw(if down { b"D" } else { b"U" })
+                .and_number(changed_secs)
+                .text(self.hostname.as_deref().unwrap_or_default())
+        } else if self.tag.is_empty() {
+            line
+        } else {
+            line.text(&self.tag)
+        }
+    }
+}
+
+/// `o-ip o-port seq`
+fn origin(input: &[u8]) -> Parsed<'_, Origin> {
+    (address, u32("seq")).map(|(address, seq)| Origin { address, seq }).parse(input)
+}
+
+/// `ip port`, where the port may be 0: a standalone director has none.
+fn me_address(input: &[u8]) -> Parsed<'_, SocketAddr> {
+    let port = typed("port", |argument| read_u32(argument).and_then(|port| u16::try_from(port).ok()));
+    (ip("ip"), port).map(SocketAddr::from).parse(input)
+}
+
+/// `0` or `1`
+fn flag<'a>(name: &'static str) -> impl FnMut(&'a [u8]) -> Parsed<'a, bool> {
+    typed(name, |argument| match argument {
+        b"0" => Some(false),
+        b"1" => Some(true),
+        _ => None,
+    })
+}
+
+/// Whether the arguments of HOST begin with an origin. The two forms of HOST share a name and differ in their fourth
+/// argument, which is an address here and `U…` or `D…` in a handshake; the third may look like a number in both.
+fn is_live_host(input: &[u8]) -> bool {
+    (raw("o-ip"), raw("o-port"), u32("seq"), ip("ip")).parse(input).is_ok()
+}
+
+/// `ip vhosts [tag [U/Dts [hostname]]]`
+fn host(input: &[u8]) -> Parsed<'_, HostLine<'_>> {
+    (ip("ip"), u32("vhosts"), optional(text("tag")), optional(typed("state", read_updown)), optional(raw("hostname")))
+        .map(|(ip, vhosts, tag, updown, hostname)| HostLine {
+            ip,
+            vhosts,
+            tag: tag.unwrap_or_default(),
+            updown,
+            hostname: hostname.filter(|name| !name.is_empty()).map(unescape),
+        })
+        .parse(input)
+}
+
+/// `Uts` or `Dts`
+fn read_updown(argument: &[u8]) -> Option<UpDown> {
+    let (&letter, time) = argument.split_first()?;
+    let down = match letter {
+        b'U' => false,
+        b'D' => true,
+        _ => return None,
+    };
+    Some(UpDown { down, changed_secs: read_u64(time)? })
+}
+
+/// The arguments of USER: `hash ip [timestamp]`, or those of [`handshake_user`] from a peer that does not know `U`.
+fn user(input: &[u8], peer_minor: u32) -> Parsed<'_, Line<'_>> {
+    let (rest, (hash, host, timestamp_secs)) = (hash, ip("host"), optional(u64("timestamp"))).parse(input)?;
+    match timestamp_secs {
+        Some(timestamp_secs) if peer_minor < minor::USER_TIMESTAMP => {
+            weak.map(|weak| Line::HandshakeUser { hash, host, timestamp_secs, weak }).parse(rest)
+        }
+        _ => Ok((rest, Line::User { hash, host, timestamp_secs })),
+    }
+}
+
+/// `hash ip timestamp [w]`
+fn handshake_user(input: &[u8]) -> Parsed<'_, Line<'_>> {
+    (hash, ip("host"), u64("timestamp"), weak)
+        .map(|(hash, host, timestamp_secs, weak)| Line::HandshakeUser { hash, host, timestamp_secs, weak })
+        .parse(input)
+}
+
+/// `[w]`
+fn weak(input: &[u8]) -> Parsed<'_, bool> {
+    optional(typed("weak flag", |argument| (argument == WEAK).then_some(()))).map(|weak| weak.is_some()).parse(input)
+}
+
+/// `minor timestamp hosts-hash`
+fn sync_info(input: &[u8]) -> Parsed<'_, SyncInfo> {
+    (u32("minor"), u64("timestamp"), u32("hosts-hash"))
+        .map(|(minor, timestamp_secs, hosts_hash)| SyncInfo { minor, timestamp_secs, hosts_hash })
+        .parse(input)
+}
+
+/// `unix-time bytes-in-send-buffer`
+fn ping_info(input: &[u8]) -> Parsed<'_, PingInfo> {
+    (u64("time"), u64("buffered bytes"))
+        .map(|(timestamp_secs, buffered_bytes)| PingInfo { timestamp_secs, buffered_bytes })
+        .parse(input)
 }
