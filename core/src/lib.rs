@@ -6,12 +6,20 @@
 //! protocols; doc comments refer to its chapters.
 #![forbid(unsafe_code)]
 
+mod admin;
+mod connections;
 pub mod contract;
 pub mod director;
 pub mod hash;
 pub mod hosts;
+mod kick;
+mod login;
+mod lookup;
+mod moves;
+mod ring;
 pub mod settings;
 pub mod time;
+mod timers;
 pub mod users;
 pub mod wire;
 

@@ -57,6 +57,11 @@ impl LineBuffer {
         Self { kept: Vec::new(), max_bytes }
     }
 
+    /// The longest line, in bytes, line end not counted.
+    pub fn max_bytes(&self) -> usize {
+        self.max_bytes
+    }
+
     /// Calls `each` with every complete line of what was kept plus `bytes`, without its LF, and keeps the rest. Stops
     /// early, forgetting the rest, when `each` returns false.
     ///

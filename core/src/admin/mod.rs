@@ -1,0 +1,469 @@
+//! Administrators' connections: commands one after another, each waiting for the ring where it must (admin protocol).
+
+mod lists;
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use log::{debug, error, info, warn};
+
+use crate::connections::{Connection, Kind, Phase};
+use crate::contract::ConnectionId;
+use crate::director::Director;
+use crate::time::Now;
+use crate::timers::Timer;
+use crate::users::Cursor;
+use crate::wire::admin::{Command, LINE_MAX_BYTES, VERSION_LINE, is_version_line};
+use crate::wire::ring::{HostLine, Line, UpDown};
+
+use crate::ring::commands::{Except, VHOSTS_DEFAULT};
+
+/// A command waits for the ring for so long, before it runs and again before its answer.
+const SYNC_TIMEOUT: Duration = Duration::from_secs(30);
+/// The answer when it has waited in vain.
+const SYNC_TIMED_OUT: &str = "Ring sync timed out";
+/// The largest weight that an administrator may give.
+const VHOSTS_MAX: u32 = 1000;
+/// So many commands may wait behind one that waits for the ring; more are left unread.
+const QUEUE_MAX: usize = 64;
+/// The answer to a command for a host that is changing just now.
+const DESYNCED: &str = "host is already being updated - try again later";
+
+/// What an administrator's connection is doing.
+#[derive(Debug, Default)]
+pub(crate) struct Session {
+    greeted: bool,
+    /// Commands that wait for the one before them.
+    queue: VecDeque<Vec<u8>>,
+    waiting: Option<Waiting>,
+    /// A USER-LIST that is being produced.
+    listing: Option<Listing>,
+    /// The client has closed: what it asked for is still done.
+    pub(crate) gone: bool,
+}
+
+#[derive(Debug)]
+enum Waiting {
+    /// For the ring to be synced, to run this.
+    ToRun(Vec<u8>),
+    /// For the ring to be synced, to say this.
+    ToAnswer(String),
+}
+
+#[derive(Debug)]
+struct Listing {
+    cursor: Cursor,
+    host: Option<crate::hosts::HostNumber>,
+}
+
+impl Session {
+    /// Whether more commands may be read.
+    pub(crate) fn takes_more(&self) -> bool {
+        self.queue.len() < QUEUE_MAX
+    }
+
+    fn is_busy(&self) -> bool {
+        self.waiting.is_some() || self.listing.is_some()
+    }
+}
+
+/// How a command ends.
+enum Outcome {
+    /// This is the answer.
+    Answer(String),
+    /// This is the answer when the ring has it.
+    AnswerWhenSynced(String),
+    /// The answer has been written, or is being produced.
+    Done,
+}
+
+impl Outcome {
+    fn ok() -> Self {
+        Self::Answer("OK".into())
+    }
+
+    fn ok_when_synced() -> Self {
+        Self::AnswerWhenSynced("OK".into())
+    }
+
+    fn not_found() -> Self {
+        Self::Answer("NOTFOUND".into())
+    }
+}
+
+impl Director {
+    /// An administrator has connected.
+    pub(crate) fn accept_admin(&mut self) -> ConnectionId {
+        let id = self.connections.add(Kind::Admin(Box::default()), Phase::Open, LINE_MAX_BYTES);
+        self.connections.write(id, VERSION_LINE);
+        id
+    }
+
+    fn session(&mut self, id: ConnectionId) -> Option<&mut Session> {
+        match self.connections.get_mut(id) {
+            Some(Connection { kind: Kind::Admin(session), .. }) => Some(session),
+            _ => None,
+        }
+    }
+
+    /// One line of an administrator. Returns whether to go on reading.
+    pub(crate) fn admin_line(&mut self, id: ConnectionId, line: &[u8], now: Now) -> bool {
+        debug!("admin({id}): input: {}", line.escape_ascii());
+        let Some(session) = self.session(id) else { return false };
+        if !session.greeted {
+            if !is_version_line(line) {
+                error!("admin({id}): the client does not speak director-doveadm 1: {}", shortened(line));
+                self.connections.write(id, b"This is director-doveadm 1: say VERSION first\n");
+                self.close_connection(id, now);
+                return false;
+            }
+            session.greeted = true;
+            return true;
+        }
+        if session.is_busy() {
+            session.queue.push_back(line.to_vec());
+            self.update_reading(id);
+            return true;
+        }
+        self.run_admin_line(id, line, now)
+    }
+
+    /// Runs a command, or waits for the ring to run it. Returns whether the connection goes on.
+    fn run_admin_line(&mut self, id: ConnectionId, line: &[u8], now: Now) -> bool {
+        let command = match Command::parse(line) {
+            Ok(command) => command,
+            Err(error) => {
+                error!("admin({id}): {error}");
+                self.connections.write(id, format!("{error}\n").as_bytes());
+                self.close_connection(id, now);
+                return false;
+            }
+        };
+        if needs_sync(&command) && !self.ring.synced {
+            self.admin_waits(id, Waiting::ToRun(line.to_vec()), now);
+            return true;
+        }
+        self.run_admin_command(id, &command, now);
+        true
+    }
+
+    fn run_admin_command(&mut self, id: ConnectionId, command: &Command<'_>, now: Now) {
+        match self.admin_command(id, command, now) {
+            Outcome::Answer(text) => self.admin_answer(id, &text),
+            Outcome::AnswerWhenSynced(text) => {
+                // The batch's SYNC goes out when it has been read; it is this one that is waited for.
+                self.sync_if_wanted(now);
+                if self.ring.synced {
+                    self.admin_answer(id, &text);
+                } else {
+                    self.admin_waits(id, Waiting::ToAnswer(text), now);
+                }
+            }
+            Outcome::Done => {}
+        }
+    }
+
+    fn admin_answer(&mut self, id: ConnectionId, text: &str) {
+        debug!("admin({id}): output: {text}");
+        self.connections.write(id, text.as_bytes());
+        self.connections.write(id, b"\n");
+    }
+
+    fn admin_waits(&mut self, id: ConnectionId, waiting: Waiting, now: Now) {
+        if let Some(session) = self.session(id) {
+            session.waiting = Some(waiting);
+            self.admins_waiting.insert(id);
+            self.timers.set(Timer::AdminSync(id), now.instant + SYNC_TIMEOUT);
+        }
+    }
+
+    /// The ring is synced: what waited for that goes on, at the end of the batch.
+    pub(crate) fn admin_ring_synced(&mut self, _now: Now) {
+        self.admins_wake = true;
+    }
+
+    /// Goes on with the commands that have waited for the ring.
+    pub(crate) fn wake_admins(&mut self, now: Now) {
+        if !std::mem::take(&mut self.admins_wake) || !self.ring.synced {
+            return;
+        }
+        for id in std::mem::take(&mut self.admins_waiting) {
+            let Some(waiting) = self.session(id).and_then(|session| session.waiting.take()) else { continue };
+            self.timers.clear(Timer::AdminSync(id));
+            match waiting {
+                Waiting::ToRun(line) => {
+                    if self.ring.synced {
+                        self.run_admin_line(id, &line, now);
+                    } else {
+                        // One that woke before this has changed something: wait for that as well.
+                        self.admin_waits(id, Waiting::ToRun(line), now);
+                    }
+                }
+                Waiting::ToAnswer(text) => self.admin_answer(id, &text),
+            }
+            self.admin_goes_on(id, now);
+        }
+    }
+
+    /// Runs the commands that came while another waited, up to the next one that has to wait.
+    fn admin_goes_on(&mut self, id: ConnectionId, now: Now) {
+        loop {
+            let Some(session) = self.session(id) else { return };
+            if session.is_busy() {
+                return;
+            }
+            let Some(line) = session.queue.pop_front() else { break };
+            if !self.run_admin_line(id, &line, now) {
+                break;
+            }
+        }
+        self.update_reading(id);
+        if self.session(id).is_some_and(|session| session.gone) {
+            self.connections.remove(id);
+        }
+    }
+
+    /// A command has waited long enough.
+    pub(crate) fn admin_sync_timed_out(&mut self, id: ConnectionId, now: Now) {
+        let Some(waiting) = self.session(id).and_then(|session| session.waiting.take()) else { return };
+        self.admins_waiting.remove(&id);
+        if let Waiting::ToRun(line) = waiting {
+            warn!("admin({id}): {SYNC_TIMED_OUT}, so this was not done: {}", shortened(&line));
+        }
+        self.admin_answer(id, SYNC_TIMED_OUT);
+        self.admin_goes_on(id, now);
+    }
+
+    /// An administrator's connection is gone. What was asked for is still done (admin protocol): then the session stays
+    /// until it is.
+    pub(crate) fn admin_closed(&mut self, id: ConnectionId) -> bool {
+        let Some(session) = self.session(id) else { return true };
+        let listing = session.listing.take();
+        session.gone = true;
+        let keep = session.waiting.is_some();
+        if let Some(listing) = listing {
+            self.users.end(listing.cursor);
+        }
+        !keep
+    }
+
+    fn admin_command(&mut self, id: ConnectionId, command: &Command<'_>, now: Now) -> Outcome {
+        match command {
+            Command::HostList => self.list_hosts(id),
+            Command::HostListRemoved => self.list_removed_hosts(id),
+            Command::DirectorList => self.list_directors(id, now),
+            Command::DirectorAdd { ip, port } => self.admin_add_director(*ip, *port, now),
+            Command::DirectorRemove { ip, port } => self.admin_remove_director(*ip, *port, now),
+            Command::HostSet { ip, tag, vhosts } => self.admin_set_host(*ip, tag.as_deref(), *vhosts, now),
+            Command::HostUpdate { ip, vhosts } => self.admin_update_host(*ip, *vhosts, now),
+            Command::HostUp { ip } => self.admin_set_down(*ip, false, now),
+            Command::HostDown { ip } => self.admin_set_down(*ip, true, now),
+            Command::HostRemove { ip } => {
+                if !self.remove_host(*ip, now) {
+                    return Outcome::not_found();
+                }
+                let origin = self.new_origin();
+                self.broadcast(&Line::HostRemove { origin, ip: *ip }, Except::Nobody);
+                Outcome::ok_when_synced()
+            }
+            Command::HostFlush { ip: Some(ip) } => {
+                if self.admin_flush_host(*ip, now) {
+                    Outcome::ok_when_synced()
+                } else {
+                    Outcome::not_found()
+                }
+            }
+            Command::HostFlush { ip: None } => {
+                warn!("admin: the users of all hosts are forgotten; their sessions go on");
+                let ips: Vec<IpAddr> = self.hosts.iter().map(|(_, host)| host.ip).collect();
+                for ip in ips {
+                    self.admin_flush_host(ip, now);
+                }
+                Outcome::ok()
+            }
+            Command::UserLookup { user, tag } => self.admin_lookup(user, tag),
+            Command::UserList { ip } => self.start_user_list(id, *ip),
+            Command::HostResetUsers { .. } => not_there_yet("HOST-RESET-USERS"),
+            Command::UserMove { .. } => not_there_yet("USER-MOVE"),
+            Command::UserKick { .. } => not_there_yet("USER-KICK"),
+            Command::UserKickAlt { .. } => not_there_yet("USER-KICK-ALT"),
+        }
+    }
+
+    fn admin_flush_host(&mut self, ip: IpAddr, now: Now) -> bool {
+        if !self.flush_host(ip, now) {
+            return false;
+        }
+        let origin = self.new_origin();
+        self.broadcast(&Line::HostFlush { origin, ip }, Except::Nobody);
+        true
+    }
+
+    fn admin_add_director(&mut self, ip: IpAddr, port: Option<u16>, now: Now) -> Outcome {
+        let own = self.ring.members.self_address();
+        let address = SocketAddr::new(ip, port.unwrap_or(own.port()));
+        if self.ring.members.is_listed(address) {
+            return Outcome::ok();
+        }
+        info!("admin: adding director {address} to the ring");
+        self.ring.members.add(address);
+        self.timers.clear(Timer::ForgetMember(address));
+        self.forward_director(address, None);
+        self.want_sync();
+        self.connect_right("A director was added to the ring", now);
+        Outcome::ok_when_synced()
+    }
+
+    fn admin_remove_director(&mut self, ip: IpAddr, port: Option<u16>, now: Now) -> Outcome {
+        let address = match port {
+            Some(port) => Some(SocketAddr::new(ip, port)),
+            None => self.ring.members.find_ip(ip),
+        };
+        match address {
+            Some(address) if address == self.ring.members.self_address() => {
+                info!("admin: telling the others that we leave the ring");
+                self.broadcast(&Line::DirectorRemove { address }, Except::Nobody);
+                Outcome::ok()
+            }
+            Some(address) if self.remove_member(address, None, now) => Outcome::ok_when_synced(),
+            _ => Outcome::not_found(),
+        }
+    }
+
+    fn admin_set_host(&mut self, ip: IpAddr, tag: Option<&[u8]>, vhosts: Option<u32>, now: Now) -> Outcome {
+        if vhosts.is_some_and(|vhosts| vhosts > VHOSTS_MAX) {
+            return Outcome::Answer("vhost count too large".into());
+        }
+        let Some(number) = self.hosts.find(ip) else {
+            let vhosts = vhosts.unwrap_or(VHOSTS_DEFAULT);
+            let line = HostLine {
+                ip,
+                vhosts,
+                tag: tag.unwrap_or_default().to_vec().into(),
+                updown: Some(UpDown { down: false, changed_secs: 0 }),
+                hostname: None,
+            };
+            let Some(number) = self.add_host(&line) else {
+                return Outcome::Answer("host can't be added - see the director's log".into());
+            };
+            info!("admin: Host {ip} added with {vhosts} vhosts");
+            self.originate_host(number);
+            self.host_changed(number, now);
+            return Outcome::ok_when_synced();
+        };
+        let Some(host) = self.hosts.get(number) else { return Outcome::not_found() };
+        if tag.is_some_and(|tag| tag != self.hosts.tag_name(host.tag)) {
+            return Outcome::Answer("host tag can't be changed".into());
+        }
+        if host.desynced {
+            return Outcome::Answer(DESYNCED.into());
+        }
+        let vhosts = vhosts.unwrap_or(host.vhosts);
+        self.admin_change_vhosts(ip, vhosts, now)
+    }
+
+    fn admin_update_host(&mut self, ip: IpAddr, vhosts: u32, now: Now) -> Outcome {
+        if vhosts > VHOSTS_MAX {
+            return Outcome::Answer("vhost count too large".into());
+        }
+        match self.hosts.find(ip).and_then(|number| self.hosts.get(number)) {
+            None => Outcome::not_found(),
+            Some(host) if host.desynced => Outcome::Answer(DESYNCED.into()),
+            Some(_) => self.admin_change_vhosts(ip, vhosts, now),
+        }
+    }
+
+    fn admin_change_vhosts(&mut self, ip: IpAddr, vhosts: u32, now: Now) -> Outcome {
+        let Some(number) = self.hosts.find(ip) else { return Outcome::not_found() };
+        let before = self.hosts.get(number).map_or(0, |host| host.vhosts);
+        info!("admin: Host {ip} vhost count changed from {before} to {vhosts}");
+        self.hosts.update(number, |host| host.vhosts = vhosts);
+        self.originate_host(number);
+        self.host_changed(number, now);
+        Outcome::ok_when_synced()
+    }
+
+    fn admin_set_down(&mut self, ip: IpAddr, down: bool, now: Now) -> Outcome {
+        let Some(number) = self.hosts.find(ip) else { return Outcome::not_found() };
+        let Some(host) = self.hosts.get(number) else { return Outcome::not_found() };
+        if host.down == down {
+            return Outcome::ok();
+        }
+        if host.desynced {
+            return Outcome::Answer(DESYNCED.into());
+        }
+        info!("admin: Host {ip} is {}", if down { "down" } else { "up" });
+        // The time of a change never shrinks, whatever the clock does: the newer change wins.
+        let changed_secs = now.unix_secs.max(host.updown_changed_secs.saturating_add(1));
+        self.hosts.update(number, |host| {
+            host.down = down;
+            host.updown_changed_secs = changed_secs;
+        });
+        self.originate_host(number);
+        self.host_changed(number, now);
+        Outcome::ok_when_synced()
+    }
+
+    fn admin_lookup(&mut self, user: &[u8], tag: &[u8]) -> Outcome {
+        let hash = self.hash_or_name(user);
+        let expire_secs = u64::from(self.tuning.user_expire_secs);
+        let ip = |host: Option<&crate::hosts::Host>| host.map_or(String::new(), |host| host.ip.to_string());
+        let mut current = (String::new(), 0);
+        let mut hashed = String::new();
+        if let Some(tag) = self.hosts.tag_number(tag) {
+            if let Some(user) = self.users.find(hash, tag).map(|slot| self.users.get(slot)) {
+                current = (ip(self.hosts.get(user.host)), u64::from(user.timestamp_secs) + expire_secs);
+            }
+            let number = self.hosts.by_hash(hash, tag);
+            hashed = ip(number.and_then(|number| self.hosts.get(number)));
+        }
+        let mut initial = String::new();
+        if let Some(tag) = self.initial.tag_number(tag) {
+            let number = self.initial.by_hash(hash, tag);
+            initial = ip(number.and_then(|number| self.initial.get(number)));
+        }
+        Outcome::Answer(format!("{}\t{}\t{hashed}\t{initial}", current.0, current.1))
+    }
+
+    /// A name's hash; a name of digits only *is* a hash.
+    fn hash_or_name(&self, user: &[u8]) -> u32 {
+        let digits = !user.is_empty() && user.iter().all(u8::is_ascii_digit);
+        let number = std::str::from_utf8(user).ok().filter(|_| digits).and_then(|text| text.parse().ok());
+        number.unwrap_or_else(|| self.tuning.username_hash.hash(user))
+    }
+}
+
+fn not_there_yet(command: &str) -> Outcome {
+    Outcome::Answer(format!("{command} is not supported by this version of director"))
+}
+
+fn needs_sync(command: &Command<'_>) -> bool {
+    match command {
+        Command::DirectorAdd { .. }
+        | Command::DirectorRemove { .. }
+        | Command::HostSet { .. }
+        | Command::HostUpdate { .. }
+        | Command::HostUp { .. }
+        | Command::HostDown { .. }
+        | Command::HostRemove { .. }
+        | Command::HostFlush { ip: Some(_) } => true,
+        Command::HostList
+        | Command::HostListRemoved
+        | Command::DirectorList
+        | Command::HostFlush { ip: None }
+        | Command::HostResetUsers { .. }
+        | Command::UserLookup { .. }
+        | Command::UserList { .. }
+        | Command::UserMove { .. }
+        | Command::UserKick { .. }
+        | Command::UserKickAlt { .. } => false,
+    }
+}
+
+/// A line for the log, not too long.
+fn shortened(line: &[u8]) -> String {
+    const MAX: usize = 100;
+    let text = line[..line.len().min(MAX)].escape_ascii().to_string();
+    if line.len() > MAX { format!("{text}…") } else { text }
+}

@@ -1,0 +1,553 @@
+//! What the other directors say, and what we say to them (ring protocol, "Live commands").
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use log::{Level, debug, error, info, log_enabled, warn};
+
+use crate::connections::Kind;
+use crate::contract::ConnectionId;
+use crate::director::Director;
+use crate::hosts::{Host, HostNumber};
+use crate::kick::Command as Kick;
+use crate::ring::link::{HostMode, Label, Refusal};
+use crate::time::Now;
+use crate::timers::Timer;
+use crate::wire::ring::{HostLine, Line, MINOR, Origin, UpDown, minor};
+
+/// A removed member is forgotten after this time, if the ring is not synced before.
+const FORGET_MEMBER: Duration = Duration::from_secs(30);
+/// The weight of a host that nobody gave one.
+pub(crate) const VHOSTS_DEFAULT: u32 = 100;
+/// A USER-WEAK that was seen before is sent on so often.
+const WEAK_REPEAT_MAX: u32 = 4;
+
+/// To whom a line does not go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Except {
+    /// It goes to everybody.
+    Nobody,
+    /// Not to the member that it came from.
+    Member(Option<SocketAddr>),
+    /// Not to the link that it came from.
+    Link(ConnectionId),
+}
+
+/// Whether a numbered command is news.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Seen {
+    /// It is; goes on with this origin.
+    First(Origin),
+    /// It was here before.
+    Again,
+    /// It is ours, back from its way round.
+    Own,
+}
+
+impl Director {
+    /// Writes a line to one link.
+    pub(crate) fn send(&mut self, id: ConnectionId, line: &Line<'_>) {
+        let Some(link) = self.link(id) else { return };
+        if link.detached {
+            return;
+        }
+        let peer_minor = link.minor.unwrap_or(MINOR);
+        let mut bytes = std::mem::take(&mut self.scratch);
+        bytes.clear();
+        line.write(peer_minor, &mut bytes);
+        self.write_link(id, &bytes);
+        self.scratch = bytes;
+    }
+
+    /// Writes a line to all links but those it should not go to.
+    pub(crate) fn broadcast(&mut self, line: &Line<'_>, except: Except) {
+        let mut bytes = std::mem::take(&mut self.scratch);
+        let mut written_for = None;
+        for index in 0..self.ring.links.len() {
+            let id = self.ring.links[index];
+            let Some(link) = self.link(id) else { continue };
+            let skipped = match except {
+                Except::Nobody => false,
+                Except::Member(member) => member.is_some() && link.member == member,
+                Except::Link(source) => id == source,
+            };
+            if skipped || !self.connections.is_established(id) {
+                continue;
+            }
+            let peer_minor = match link.minor {
+                Some(minor) => minor,
+                // How they are written depends on the peer's version, and the handshake will tell it the same.
+                None if matches!(line, Line::User { .. } | Line::Host { .. } | Line::UserKickAlt { .. }) => continue,
+                None => MINOR,
+            };
+            if written_for != Some(peer_minor) {
+                bytes.clear();
+                line.write(peer_minor, &mut bytes);
+                written_for = Some(peer_minor);
+            }
+            self.write_link(id, &bytes);
+        }
+        self.scratch = bytes;
+    }
+
+    /// Adds bytes to a link's output; one that is full is dropped at the end of the batch.
+    fn write_link(&mut self, id: ConnectionId, bytes: &[u8]) {
+        if log_enabled!(Level::Debug) && !bytes.is_empty() {
+            debug!("{}: output: {}", Label(self, id), bytes.trim_ascii_end().escape_ascii());
+        }
+        // A link that is still being connected has not said VERSION: its lines wait behind that.
+        self.connections.write(id, bytes);
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let buffered = connection.buffered();
+        let Kind::Ring(link) = &mut connection.kind else { return };
+        link.peak_buffered = link.peak_buffered.max(buffered);
+        if buffered > self.tuning.output_buffer_bytes {
+            self.overflowed.push(id);
+        }
+    }
+
+    /// Our address and our next number.
+    pub(crate) fn new_origin(&mut self) -> Origin {
+        Origin { address: self.ring.members.self_address(), seq: self.ring.next_seq() }
+    }
+
+    /// Whether a command has been here before (ring protocol, "Sequence numbers").
+    fn see(&mut self, origin: Origin) -> Seen {
+        if origin.address == self.ring.members.self_address() {
+            return Seen::Own;
+        }
+        match self.ring.members.get_mut(origin.address) {
+            Some(member) if !member.removed => {
+                if origin.seq <= member.seq_seen {
+                    return Seen::Again;
+                }
+                member.seq_seen = origin.seq;
+                Seen::First(origin)
+            }
+            // Nobody else can tell whether it has been everywhere: from here on it is ours.
+            _ => Seen::First(self.new_origin()),
+        }
+    }
+
+    /// A line that may come at any time after ME.
+    pub(crate) fn live_command(&mut self, id: ConnectionId, line: Line<'_>, now: Now) -> Result<(), Refusal> {
+        let source = self.link(id).and_then(|link| link.member);
+        let except = Except::Member(source);
+        match line {
+            Line::User { hash, host, timestamp_secs } => {
+                self.user_received(id, hash, host, timestamp_secs, now);
+            }
+            Line::UserWeak { origin, hash, host } => {
+                let seen = self.see(origin);
+                self.user_weak_received(id, seen, origin, hash, host, now);
+            }
+            Line::Host { origin, host } => {
+                if let Seen::First(origin) = self.see(origin) {
+                    self.host_received(id, origin, &host, now);
+                }
+            }
+            Line::HostRemove { origin, ip } => {
+                if let Seen::First(origin) = self.see(origin) {
+                    self.remove_host(ip, now);
+                    self.broadcast(&Line::HostRemove { origin, ip }, except);
+                }
+            }
+            Line::HostFlush { origin, ip } => {
+                if let Seen::First(origin) = self.see(origin) {
+                    self.flush_host(ip, now);
+                    self.broadcast(&Line::HostFlush { origin, ip }, except);
+                }
+            }
+            Line::UserMove { origin, hash, host } => {
+                if let Seen::First(origin) = self.see(origin) {
+                    self.user_move_received(id, origin, hash, host, now);
+                }
+            }
+            Line::UserKilled { hash } => self.user_killed_received(hash, now),
+            Line::UserKilledEverywhere { origin, hash } => {
+                if let Seen::First(origin) = self.see(origin) {
+                    self.broadcast(&Line::UserKilledEverywhere { origin, hash }, except);
+                    self.user_killed_everywhere(hash, now);
+                }
+            }
+            Line::UserKick { origin, username } => {
+                if let Seen::First(origin) = self.see(origin) {
+                    self.kick(&Kick::User { username: username.to_vec().into() }, None, now);
+                    self.broadcast(&Line::UserKick { origin, username }, except);
+                }
+            }
+            Line::UserKickAlt { origin, field, value } => {
+                if let Seen::First(origin) = self.see(origin) {
+                    let kick = Kick::Alt { field: field.to_vec().into(), value: value.to_vec().into() };
+                    self.kick(&kick, None, now);
+                    self.broadcast(&Line::UserKickAlt { origin, field, value }, except);
+                }
+            }
+            Line::UserKickHash { origin, hash, except: spared } => {
+                if let Seen::First(origin) = self.see(origin) {
+                    self.kick(&Kick::Hash { hash, except: Some(spared) }, None, now);
+                    self.broadcast(&Line::UserKickHash { origin, hash, except: spared }, except);
+                }
+            }
+            Line::Director { address } => self.director_received(id, address, now),
+            Line::DirectorRemove { address } => self.director_remove_received(source, address, now),
+            Line::Sync { origin, info } => self.sync_received(id, origin, info, now),
+            Line::Ping { .. } => self.ping_received(id, now),
+            Line::Pong { .. } => self.pong_received(id, now),
+            Line::Connect { address } => {
+                if self.link(id).is_some_and(|link| link.outgoing) {
+                    self.connect_requested(id, address, now);
+                } else {
+                    return Err(Refusal::protocol("CONNECT came from the side that had connected"));
+                }
+            }
+            Line::Version { .. }
+            | Line::Me { .. }
+            | Line::HandshakeHostsStart { .. }
+            | Line::HandshakeHost { .. }
+            | Line::HandshakeHostsEnd { .. }
+            | Line::HandshakeUser { .. }
+            | Line::Options { .. }
+            | Line::Done
+            | Line::Quit { .. } => unreachable!("link_command handles what belongs to the handshake"),
+        }
+        Ok(())
+    }
+
+    // Members
+
+    fn director_received(&mut self, id: ConnectionId, address: SocketAddr, now: Now) {
+        if address == self.ring.members.self_address() {
+            return;
+        }
+        let done = self.link(id).is_some_and(|link| link.done);
+        match self.ring.members.get_mut(address) {
+            Some(member) if member.removed => return,
+            Some(member) => {
+                if done {
+                    member.reset_network_failure();
+                }
+                member.forget_numbers();
+            }
+            None => {
+                info!("{}: Adding director {address} to the ring", Label(self, id));
+                self.ring.members.add(address);
+            }
+        }
+        let _ = now;
+        // We ought to be connected to a member that is nearer than our right, so it is probably dead: this is what
+        // keeps DIRECTOR from going round for ever.
+        let right = self.ring.right.and_then(|right| self.link(right)).map(|link| link.peer);
+        if right.is_some_and(|right| self.ring.members.is_better_right(address, right)) {
+            return;
+        }
+        let source = self.link(id).and_then(|link| link.member);
+        self.forward_director(address, source);
+    }
+
+    /// Tells the others of a member.
+    pub(crate) fn forward_director(&mut self, address: SocketAddr, source: Option<SocketAddr>) {
+        self.ring.change_counter = self.ring.change_counter.wrapping_add(1);
+        self.broadcast(&Line::Director { address }, Except::Member(source));
+    }
+
+    fn director_remove_received(&mut self, source: Option<SocketAddr>, address: SocketAddr, now: Now) {
+        if address == self.ring.members.self_address() {
+            warn!("Another director removed us from the ring");
+            return;
+        }
+        self.remove_member(address, source, now);
+    }
+
+    /// Removes a member from the ring; false if it is not in it.
+    pub(crate) fn remove_member(&mut self, address: SocketAddr, source: Option<SocketAddr>, now: Now) -> bool {
+        let Some(member) = self.ring.members.get_mut(address) else { return false };
+        if member.removed {
+            return false;
+        }
+        info!("Removing director {address} from the ring");
+        member.removed = true;
+        self.ring.held_syncs.remove(&address);
+        self.timers.set(Timer::ForgetMember(address), now.instant + FORGET_MEMBER);
+        self.broadcast(&Line::DirectorRemove { address }, Except::Member(source));
+        let links: Vec<_> = self.ring.links.clone();
+        for id in links {
+            if self.link(id).is_some_and(|link| link.member == Some(address)) {
+                self.quit_link(id, "Removing from ring", now);
+            }
+        }
+        self.want_sync();
+        true
+    }
+
+    // Hosts
+
+    pub(crate) fn host_line(&self, number: HostNumber) -> Option<HostLine<'static>> {
+        let host = self.hosts.get(number)?;
+        Some(HostLine {
+            ip: host.ip,
+            vhosts: host.vhosts,
+            tag: self.hosts.tag_name(host.tag).to_vec().into(),
+            updown: Some(UpDown { down: host.down, changed_secs: host.updown_changed_secs }),
+            hostname: host.hostname.as_deref().map(|name| name.to_vec().into()),
+        })
+    }
+
+    /// Tells everybody of a host, as a change of our own.
+    pub(crate) fn originate_host(&mut self, number: HostNumber) {
+        let Some(host) = self.host_line(number) else { return };
+        let origin = self.new_origin();
+        self.broadcast(&Line::Host { origin, host }, Except::Nobody);
+    }
+
+    /// Adds a host that a line or an administrator names.
+    pub(crate) fn add_host(&mut self, line: &HostLine<'_>) -> Option<HostNumber> {
+        if !line.tag.is_empty() && self.ring.min_minor < minor::TAGS {
+            error!("Host {} can't be added: it has a tag, and there are directors in the ring that know none", line.ip);
+            return None;
+        }
+        let tag = self.hosts.intern_tag(&line.tag);
+        let updown = line.updown.unwrap_or(UpDown { down: false, changed_secs: 0 });
+        let number = self.hosts.add(Host {
+            ip: line.ip,
+            hostname: line.hostname.as_deref().map(Into::into),
+            vhosts: line.vhosts,
+            tag,
+            down: updown.down,
+            updown_changed_secs: updown.changed_secs,
+            desynced: false,
+        });
+        if number.is_none() {
+            error!("Host {} can't be added: there are too many", line.ip);
+        }
+        number
+    }
+
+    /// Marks a host as changed since the last sync, and asks for one.
+    pub(crate) fn host_changed(&mut self, number: HostNumber, now: Now) {
+        let alone = self.ring.has_no_neighbours();
+        self.hosts.update(number, |host| host.desynced = !alone);
+        self.want_sync();
+        self.retry_all_lookups(now);
+    }
+
+    /// HOST of the ring.
+    fn host_received(&mut self, id: ConnectionId, origin: Origin, line: &HostLine<'_>, now: Now) {
+        let source = self.link(id).and_then(|link| link.member);
+        let Some(number) = self.hosts.find(line.ip) else {
+            if let Some(number) = self.add_host(line) {
+                info!("{}: Host {} added with {} vhosts", Label(self, id), line.ip, line.vhosts);
+                self.broadcast(&Line::Host { origin, host: line.clone() }, Except::Member(source));
+                self.host_changed(number, now);
+            }
+            return;
+        };
+        let Some(forward) = self.merge_host(id, number, line, false, now) else { return };
+        match forward {
+            MergedHost::Theirs => {
+                let host = HostLine { updown: self.host_line(number).and_then(|host| host.updown), ..line.clone() };
+                self.broadcast(&Line::Host { origin, host }, Except::Member(source));
+            }
+            MergedHost::Ours => self.originate_host(number),
+        }
+        self.host_changed(number, now);
+    }
+
+    /// Takes what a line says of a known host. `None`: nothing new.
+    fn merge_host(
+        &mut self,
+        id: ConnectionId,
+        number: HostNumber,
+        line: &HostLine<'_>,
+        replace: bool,
+        now: Now,
+    ) -> Option<MergedHost> {
+        let host = self.hosts.get(number)?;
+        let theirs = line.updown.unwrap_or(UpDown { down: host.down, changed_secs: host.updown_changed_secs });
+        let same_tag = self.hosts.tag_name(host.tag) == &*line.tag;
+        let hostname_new = line.hostname.is_some() && line.hostname.as_deref() != host.hostname.as_deref();
+        if host.vhosts == line.vhosts && host.down == theirs.down && same_tag {
+            if hostname_new || replace {
+                let hostname = line.hostname.as_deref().map(Into::into);
+                self.hosts.update(number, |host| {
+                    host.hostname = hostname;
+                    if replace {
+                        host.updown_changed_secs = theirs.changed_secs;
+                    }
+                });
+            }
+            return None;
+        }
+        let (ip, vhosts_before) = (host.ip, host.vhosts);
+        let (mut vhosts, mut down) = (line.vhosts, theirs.down);
+        let mut changed_secs = host.updown_changed_secs.max(theirs.changed_secs);
+        let mut merged = MergedHost::Theirs;
+        if replace {
+            changed_secs = theirs.changed_secs;
+        } else if host.desynced {
+            // Two changes at once: everybody must end with the same, whichever came first.
+            merged = MergedHost::Ours;
+            vhosts = vhosts.min(host.vhosts);
+            if host.down != theirs.down {
+                if host.updown_changed_secs == theirs.changed_secs {
+                    down = true;
+                    // Members of the original take the newer time: so they end with this as well.
+                    changed_secs = changed_secs.saturating_add(1);
+                } else if host.updown_changed_secs > theirs.changed_secs {
+                    down = host.down;
+                }
+            }
+            warn!(
+                "{}: Host {ip} is being changed by two directors at once: going on with {vhosts} vhosts, {}",
+                Label(self, id),
+                if down { "down" } else { "up" }
+            );
+        }
+        if vhosts_before != vhosts {
+            info!("{}: Host {ip} vhost count changed from {vhosts_before} to {vhosts}", Label(self, id));
+        }
+        let host = self.hosts.get(number)?;
+        if host.down != down {
+            info!("{}: Host {ip} is {}", Label(self, id), if down { "down" } else { "up" });
+        }
+        let mut number = number;
+        if !same_tag {
+            error!(
+                "{}: Host {ip} changed its tag from '{}' to '{}': its users are forgotten",
+                Label(self, id),
+                self.hosts.tag_name(host.tag).escape_ascii(),
+                line.tag.escape_ascii()
+            );
+            number = self.forget_users_of(number);
+        }
+        let tag = self.hosts.intern_tag(&line.tag);
+        let hostname: Option<Box<[u8]>> = line.hostname.as_deref().map(Into::into);
+        self.hosts.update(number, |host| {
+            host.vhosts = vhosts;
+            host.down = down;
+            host.updown_changed_secs = changed_secs;
+            host.tag = tag;
+            if hostname.is_some() {
+                host.hostname = hostname;
+            }
+        });
+        let _ = now;
+        Some(merged)
+    }
+
+    /// Forgets all users of a host. Returns the host's number from now on.
+    pub(crate) fn forget_users_of(&mut self, number: HostNumber) -> HostNumber {
+        self.forget_kills_of(number);
+        let new = self.hosts.renumber(number).or_else(|| {
+            // No number is free: finish the sweep of those that are on their way out.
+            self.sweep_all();
+            self.hosts.renumber(number)
+        });
+        let Some(new) = new else {
+            error!("A host's users can't be forgotten: there are too many hosts");
+            return number;
+        };
+        self.users.retire(number);
+        self.want_sweep();
+        new
+    }
+
+    /// Forgets a host's users.
+    pub(crate) fn flush_host(&mut self, ip: IpAddr, now: Now) -> bool {
+        let Some(number) = self.hosts.find(ip) else { return false };
+        info!("Host {ip}: its {} users are forgotten", self.users.count(number));
+        self.forget_users_of(number);
+        self.want_sync();
+        self.retry_all_lookups(now);
+        true
+    }
+
+    /// Removes a host and forgets its users.
+    pub(crate) fn remove_host(&mut self, ip: IpAddr, now: Now) -> bool {
+        let Some(number) = self.hosts.find(ip) else { return false };
+        info!("Host {ip} is removed, with {} users", self.users.count(number));
+        self.forget_kills_of(number);
+        self.hosts.remove(number);
+        self.users.retire(number);
+        self.want_sweep();
+        self.want_sync();
+        self.retry_all_lookups(now);
+        true
+    }
+
+    // Hosts in a handshake
+
+    pub(crate) fn handshake_hosts_start(&mut self, id: ConnectionId, handshaked: bool) {
+        let mode = match (handshaked, self.ring.handshaked) {
+            (true, false) => HostMode::Replace,
+            (false, true) => HostMode::Ignore,
+            _ => HostMode::Merge,
+        };
+        let unmentioned = match mode {
+            HostMode::Replace => self.hosts.iter().map(|(_, host)| host.ip).collect(),
+            _ => std::collections::BTreeSet::new(),
+        };
+        if let Some(link) = self.link_mut(id) {
+            link.host_mode = Some(mode);
+            link.unmentioned = unmentioned;
+        }
+    }
+
+    pub(crate) fn handshake_host(&mut self, id: ConnectionId, line: &HostLine<'_>, now: Now) -> Result<(), Refusal> {
+        let link = self.link_mut(id).expect("the link is there");
+        let Some(mode) = link.host_mode else {
+            return Err(Refusal::protocol("HOST of a handshake came before HOST-HAND-START"));
+        };
+        link.unmentioned.remove(&line.ip);
+        if mode == HostMode::Ignore {
+            return Ok(());
+        }
+        let source = link.member;
+        let number = match self.hosts.find(line.ip) {
+            None => match self.add_host(line) {
+                Some(number) => number,
+                None => return Ok(()),
+            },
+            Some(number) => {
+                if self.merge_host(id, number, line, mode == HostMode::Replace, now).is_none() {
+                    return Ok(());
+                }
+                // Forgetting its users may have given it another number.
+                self.hosts.find(line.ip).unwrap_or(number)
+            }
+        };
+        if let Some(host) = self.host_line(number) {
+            let origin = self.new_origin();
+            self.broadcast(&Line::Host { origin, host }, Except::Member(source));
+        }
+        self.host_changed(number, now);
+        Ok(())
+    }
+
+    pub(crate) fn handshake_hosts_end(&mut self, id: ConnectionId, now: Now) {
+        let Some(link) = self.link_mut(id) else { return };
+        if link.host_mode.take() == Some(HostMode::Replace) {
+            for ip in std::mem::take(&mut link.unmentioned) {
+                info!("{}: Host {ip} is not in the ring: removed", Label(self, id));
+                self.remove_host(ip, now);
+            }
+        }
+    }
+
+    /// Whether a USER-WEAK that was here before is to go on once more.
+    pub(crate) fn may_repeat_weak(&mut self, origin: Origin) -> bool {
+        let Some(member) = self.ring.members.get_mut(origin.address) else { return false };
+        if member.weak_repeated.0 != origin.seq {
+            member.weak_repeated = (origin.seq, 0);
+        }
+        member.weak_repeated.1 += 1;
+        member.weak_repeated.1 <= WEAK_REPEAT_MAX
+    }
+}
+
+/// Whose state a merged host has, and so in whose name it goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum MergedHost {
+    Theirs,
+    Ours,
+}

@@ -1,0 +1,371 @@
+//! Merging what other directors say of users (ring protocol, "Users").
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use log::{debug, error, warn};
+
+use crate::contract::ConnectionId;
+use crate::director::Director;
+use crate::hosts::HostNumber;
+use crate::kick::Command as Kick;
+use crate::ring::commands::{Except, Seen};
+use crate::ring::link::Label;
+use crate::time::Now;
+use crate::timers::Timer;
+use crate::users::{Expired, User, UserSlot};
+use crate::wire::ring::{Line, Origin};
+
+/// At most so many users are looked at for expiry in one call.
+const EXPIRE_BATCH: usize = 4096;
+/// At most so many slots are looked at in one call to free those of retired users: about a millisecond.
+const SWEEP_BATCH: usize = 65536;
+/// The pause between batches: others get their turn.
+const BATCH_PAUSE: Duration = Duration::from_millis(1);
+/// A weak user is kept for so long after his time.
+const WEAK_KEEP_SECS: u32 = 30;
+
+/// What an incoming USER says, next to what we have.
+#[derive(Clone, Copy, Debug)]
+struct Incoming {
+    hash: u32,
+    host: HostNumber,
+    timestamp_secs: u32,
+    weak: bool,
+}
+
+/// What came of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Merged {
+    /// Nothing is new.
+    Unchanged,
+    /// Something is: it goes on, not back.
+    Changed,
+    /// What we have stands: everybody hears it, the sender too.
+    OursStands,
+    /// There were two: the lower address has won, everybody hears it, and the other's sessions are kicked.
+    Conflict,
+}
+
+impl Director {
+    /// Whether a user with this timestamp has expired.
+    pub(crate) fn is_expired(&self, timestamp_secs: u32, now: Now) -> bool {
+        u64::from(timestamp_secs) + u64::from(self.tuning.user_expire_secs) <= now.unix_secs
+    }
+
+    /// Whether another director may have dropped a user already, or will soon.
+    pub(crate) fn is_near_expiry(&self, timestamp_secs: u32, now: Now) -> bool {
+        let expire = self.tuning.user_expire_secs;
+        let margin = (expire / 10).clamp(3, 30);
+        u64::from(timestamp_secs) + u64::from(expire.saturating_sub(margin)) < now.unix_secs
+    }
+
+    fn is_recently_updated(&self, timestamp_secs: u32, now: Now) -> bool {
+        u64::from(timestamp_secs) + u64::from(self.tuning.user_expire_secs / 2) >= now.unix_secs
+    }
+
+    /// Tells the others who is where.
+    pub(crate) fn send_user(&mut self, user: User, except: Except) {
+        let Some(host) = self.hosts.get(user.host).map(|host| host.ip) else { return };
+        let timestamp_secs = Some(u64::from(user.timestamp_secs));
+        self.broadcast(&Line::User { hash: user.hash, host, timestamp_secs }, except);
+    }
+
+    /// USER.
+    pub(crate) fn user_received(
+        &mut self,
+        id: ConnectionId,
+        hash: u32,
+        host: IpAddr,
+        timestamp_secs: Option<u64>,
+        now: Now,
+    ) {
+        let source = match self.link_mut(id) {
+            Some(link) => {
+                link.updates_received += 1;
+                link.member
+            }
+            None => None,
+        };
+        let Some(host) = self.hosts.find(host) else {
+            debug!("{}: USER {hash} names host {host}, which was removed: ignored", Label(self, id));
+            return;
+        };
+        let refresh = match timestamp_secs {
+            Some(secs) => clamp_secs(secs.min(now.unix_secs)),
+            None => {
+                // Without a timestamp it would go round for ever if every hop counted as a refresh.
+                let pause = (self.tuning.user_expire_secs / 4).min(15);
+                let tag = self.hosts.get(host).map(|host| host.tag);
+                let known = tag.and_then(|tag| self.users.find(hash, tag)).map(|slot| self.users.get(slot));
+                match known {
+                    Some(user) if u64::from(user.timestamp_secs) + u64::from(pause) > now.unix_secs => {
+                        user.timestamp_secs
+                    }
+                    _ => clamp_secs(now.unix_secs),
+                }
+            }
+        };
+        if self.is_expired(refresh, now) {
+            return;
+        }
+        let incoming = Incoming { hash, host, timestamp_secs: refresh, weak: false };
+        let (merged, user) = self.merge_user(incoming, now);
+        self.tell_merged(merged, user, Except::Member(source), now);
+    }
+
+    fn tell_merged(&mut self, merged: Merged, user: User, except: Except, now: Now) {
+        match merged {
+            Merged::Unchanged => {}
+            Merged::Changed => self.send_user(user, except),
+            Merged::OursStands => self.send_user(user, Except::Nobody),
+            Merged::Conflict => {
+                let Some(winner) = self.hosts.get(user.host).map(|host| host.ip) else { return };
+                let origin = self.new_origin();
+                let line = Line::UserKickHash { origin, hash: user.hash, except: winner };
+                self.broadcast(&line, Except::Nobody);
+                self.kick(&Kick::Hash { hash: user.hash, except: Some(winner) }, None, now);
+                self.send_user(user, Except::Nobody);
+            }
+        }
+    }
+
+    /// USER-WEAK.
+    pub(crate) fn user_weak_received(
+        &mut self,
+        id: ConnectionId,
+        seen: Seen,
+        origin: Origin,
+        hash: u32,
+        host: IpAddr,
+        now: Now,
+    ) {
+        let Some(number) = self.hosts.find(host) else { return };
+        let Some(tag) = self.hosts.get(number).map(|host| host.tag) else { return };
+        match seen {
+            Seen::First(origin) => {
+                let incoming = Incoming { hash, host: number, timestamp_secs: clamp_secs(now.unix_secs), weak: true };
+                let (merged, user) = self.merge_user(incoming, now);
+                if user.weak {
+                    self.broadcast(&Line::UserWeak { origin, hash, host }, Except::Link(id));
+                } else {
+                    self.tell_merged(merged, user, Except::Nobody, now);
+                }
+            }
+            Seen::Again => {
+                // It has to reach its originator; if that is gone, it ends here after a few rounds.
+                if self.may_repeat_weak(origin) {
+                    self.broadcast(&Line::UserWeak { origin, hash, host }, Except::Link(id));
+                }
+            }
+            Seen::Own => {
+                // The whole ring has seen it: he is as good as refreshed everywhere.
+                let Some(slot) = self.users.find(hash, tag) else { return };
+                if !self.users.get(slot).weak {
+                    return;
+                }
+                self.users.set_weak(slot, false);
+                self.users.touch(slot, clamp_secs(now.unix_secs), now);
+                let user = self.users.get(slot);
+                self.send_user(user, Except::Nobody);
+                self.retry_lookups_of(hash, now);
+            }
+        }
+    }
+
+    /// A user of a handshake.
+    pub(crate) fn handshake_user(
+        &mut self,
+        id: ConnectionId,
+        hash: u32,
+        host: IpAddr,
+        timestamp_secs: u64,
+        weak: bool,
+        now: Now,
+    ) {
+        if let Some(link) = self.link_mut(id) {
+            link.users_received += 1;
+        }
+        let Some(number) = self.hosts.find(host) else {
+            // The host was removed while the list was on its way, or it joins us with hosts that we do not take over.
+            if let Some(link) = self.link_mut(id) {
+                link.unknown_host_users += 1;
+                if link.unknown_host_users == 1 {
+                    warn!(
+                        "{}: A user of the handshake is on host {host}, which we do not know: ignored",
+                        Label(self, id)
+                    );
+                }
+            }
+            return;
+        };
+        let timestamp_secs = clamp_secs(timestamp_secs.min(now.unix_secs));
+        if self.is_expired(timestamp_secs, now) {
+            return;
+        }
+        let incoming = Incoming { hash, host: number, timestamp_secs, weak };
+        let (merged, user) = self.merge_user(incoming, now);
+        // What is news to us is news to nobody else; a conflict is.
+        if merged == Merged::Conflict {
+            self.tell_merged(merged, user, Except::Nobody, now);
+        }
+    }
+
+    /// Puts what somebody says of a user and what we have together. Returns what came of it and the user.
+    fn merge_user(&mut self, incoming: Incoming, now: Now) -> (Merged, User) {
+        let Incoming { hash, host, timestamp_secs, weak } = incoming;
+        let tag = self.hosts.get(host).expect("the caller has just found it").tag;
+        let known = self.users.find(hash, tag).map(|slot| (slot, self.users.get(slot)));
+        let Some((slot, user)) = known else {
+            return self.add_merged_user(incoming, now);
+        };
+        if !user.killing && !user.weak && self.is_expired(user.timestamp_secs, now) {
+            self.users.remove(slot);
+            return self.add_merged_user(incoming, now);
+        }
+        let mut merged = Merged::Unchanged;
+        if weak {
+            if user.weak {
+                if user.host != host {
+                    self.users.set_host(slot, host);
+                    merged = Merged::Changed;
+                }
+            } else if user.killing || self.is_recently_updated(user.timestamp_secs, now) {
+                return (Merged::OursStands, user);
+            } else {
+                self.users.set_host(slot, host);
+                self.users.set_weak(slot, true);
+                merged = Merged::Changed;
+            }
+            return (merged, self.users.get(slot));
+        }
+        if user.weak {
+            self.users.set_host(slot, host);
+            self.users.set_weak(slot, false);
+            merged = Merged::Changed;
+        } else if user.host != host {
+            if user.killing {
+                // They have not heard of the move yet.
+                return (Merged::Unchanged, user);
+            }
+            if self.is_near_expiry(user.timestamp_secs, now) {
+                self.users.set_host(slot, host);
+                merged = Merged::Changed;
+            } else {
+                let address = |number| self.hosts.get(number).map(|host| host.ip);
+                let (ours, theirs) = (address(user.host), address(host));
+                error!(
+                    "User hash {hash} is being redirected to two hosts: {} and {}",
+                    ours.map_or(String::new(), |ip| ip.to_string()),
+                    theirs.map_or(String::new(), |ip| ip.to_string())
+                );
+                if theirs < ours {
+                    self.users.set_host(slot, host);
+                }
+                merged = Merged::Conflict;
+            }
+        }
+        if timestamp_secs > user.timestamp_secs {
+            self.users.touch(slot, timestamp_secs, now);
+            if merged == Merged::Unchanged {
+                merged = Merged::Changed;
+            }
+        }
+        let merged_user = self.users.get(slot);
+        if user.weak {
+            self.retry_lookups_of(hash, now);
+        }
+        (merged, merged_user)
+    }
+
+    fn add_merged_user(&mut self, incoming: Incoming, now: Now) -> (Merged, User) {
+        let Incoming { hash, host, timestamp_secs, weak } = incoming;
+        let tag = self.hosts.get(host).expect("the caller has just found it").tag;
+        let user = User { hash, tag, host, timestamp_secs, weak, killing: false };
+        self.add_user(user, now);
+        (Merged::Changed, user)
+    }
+
+    /// Adds a user who is not in the map.
+    pub(crate) fn add_user(&mut self, user: User, now: Now) -> UserSlot {
+        let slot = self.users.add(user, now);
+        if let Some(at) = self.users.next_expiry() {
+            self.timers.set_earlier(Timer::UserExpiry, at);
+        }
+        slot
+    }
+
+    /// Drops the users whose time has come, a batch at a time.
+    pub(crate) fn expire_users(&mut self, now: Now) {
+        let expire_secs = self.tuning.user_expire_secs;
+        let more = self.users.expire(now, EXPIRE_BATCH, |user| {
+            let expired_for = now.unix_secs.saturating_sub(u64::from(user.timestamp_secs) + u64::from(expire_secs));
+            if user.killing {
+                return Expired::Keep { secs: 1 };
+            }
+            if user.weak {
+                if expired_for < u64::from(WEAK_KEEP_SECS) {
+                    return Expired::Keep { secs: WEAK_KEEP_SECS };
+                }
+                warn!("User hash {} was weak for too long: dropped", user.hash);
+            }
+            Expired::Drop
+        });
+        if more {
+            self.timers.set(Timer::UserExpiry, now.instant + BATCH_PAUSE);
+        } else if let Some(at) = self.users.next_expiry() {
+            self.timers.set(Timer::UserExpiry, at.max(now.instant + BATCH_PAUSE));
+        }
+    }
+
+    /// Slots of retired users are to be freed.
+    pub(crate) fn want_sweep(&mut self) {
+        self.sweep_wanted = true;
+    }
+
+    /// Frees slots of retired users, a batch at a time.
+    pub(crate) fn sweep(&mut self, now: Now) {
+        let mut done = Vec::new();
+        self.users.sweep(SWEEP_BATCH, &mut done);
+        for number in done {
+            self.hosts.release(number);
+        }
+        if self.users.needs_sweep() {
+            self.timers.set(Timer::Sweep, now.instant + BATCH_PAUSE);
+        }
+    }
+
+    /// Frees all slots of retired users at once.
+    pub(crate) fn sweep_all(&mut self) {
+        let mut done = Vec::new();
+        while self.users.needs_sweep() {
+            self.users.sweep(SWEEP_BATCH, &mut done);
+        }
+        for number in done {
+            self.hosts.release(number);
+        }
+    }
+
+    /// "This user is still here": refreshes him wherever he is known.
+    pub(crate) fn notify_user(&mut self, username: &[u8], now: Now) {
+        let hash = self.tuning.username_hash.hash(username);
+        for tag in 0..self.hosts.tag_count() {
+            let tag = crate::hosts::TagNumber(u16::try_from(tag).unwrap_or(u16::MAX));
+            let Some(slot) = self.users.find(hash, tag) else { continue };
+            let user = self.users.get(slot);
+            if self.is_expired(user.timestamp_secs, now) {
+                warn!("User hash {hash} was notified after he had expired: is proxy_refresh too long?");
+            }
+            self.users.touch(slot, user.timestamp_secs.max(clamp_secs(now.unix_secs)), now);
+            let user = self.users.get(slot);
+            if !user.weak {
+                self.send_user(user, Except::Nobody);
+            }
+        }
+    }
+}
+
+/// Unix seconds as the map keeps them: enough until the year 2106, saturating there.
+pub(crate) fn clamp_secs(secs: u64) -> u32 {
+    u32::try_from(secs).unwrap_or(u32::MAX)
+}
