@@ -335,6 +335,21 @@ fn memory_per_user_is_small_and_given_back() {
     assert_eq!((users.order.nodes.len(), users.index.len()), (1, 0));
 }
 
+#[test]
+fn users_who_come_and_go_take_the_places_of_others() {
+    let mut users = users(&[]);
+    for hash in 1..=10_000 {
+        users.add(user(hash, 1000), at(1000));
+    }
+    let bytes = users.order.nodes.allocated_bytes();
+    for hash in 10_001..=100_000_u32 {
+        let leaves = hash - 10_000;
+        users.remove(find(&users, leaves));
+        users.add(user(hash, 1000), at(1000));
+    }
+    assert_eq!(users.order.nodes.allocated_bytes(), bytes);
+}
+
 /// How many of the users of `memory_per_user_is_small_and_given_back` are older than 900 s after that time.
 fn users_older_than(secs: u32, len: usize) -> usize {
     (1..=len as u32).filter(|number| number.wrapping_mul(2_654_435_761) % 900 >= 900 - secs).count()
@@ -412,7 +427,7 @@ impl Model {
 /// Something done to a map of few users.
 #[derive(Clone, Debug)]
 enum Step {
-    Set { hash: u32, host: u16, age_secs: u32 },
+    Set { hash: u32, host: u16, age_secs: i32 },
     Host { hash: u32, host: u16, weak: bool, killing: bool },
     Remove { hash: u32, host: u16 },
     Retire { host: u16 },
@@ -430,7 +445,9 @@ impl Arbitrary for Step {
         let (hash, host) = (u32::arbitrary(source) % 40 + 1, u16::arbitrary(source) % 6);
         let small = usize::from(u8::arbitrary(source));
         match u8::arbitrary(source) % 24 {
-            0..8 => Self::Set { hash, host, age_secs: *source.choose(&[0, 0, 0, 1, 2, 5, 30, 90, 200]).unwrap() },
+            0..8 => {
+                Self::Set { hash, host, age_secs: *source.choose(&[0, 0, 0, 1, 2, 5, 30, 90, 200, -3, -300]).unwrap() }
+            }
             8 => Self::Host { hash, host, weak: bool::arbitrary(source), killing: bool::arbitrary(source) },
             9 | 10 => Self::Remove { hash, host },
             11 => Self::Retire { host },
@@ -470,7 +487,7 @@ fn behaves_like_the_model(steps: Vec<Step>) -> bool {
         let mut changed: Vec<(u32, TagNumber)> = Vec::new();
         match step {
             Step::Set { hash, host, age_secs } if !model.retired.contains(&HostNumber(host)) => {
-                let timestamp_secs = (now.unix_secs as u32).saturating_sub(age_secs);
+                let timestamp_secs = (now.unix_secs as u32).saturating_sub_signed(age_secs);
                 model.look_at_clock(now.unix_secs as u32);
                 let tag = tag_of(host);
                 let slot = users.find(hash, tag);
