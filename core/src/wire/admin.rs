@@ -45,11 +45,11 @@ pub enum Command<'a> {
     HostRemove { ip: IpAddr },
     /// `HOST-FLUSH [ip]`
     HostFlush { ip: Option<IpAddr> },
-    /// `HOST-RESET-USERS [ip [max-parallel]]`
+    /// `HOST-RESET-USERS [ip [max-parallel]]`; an empty ip is none, so that max-parallel can follow
     HostResetUsers { ip: Option<IpAddr>, max_parallel: Option<u32> },
     /// `USER-LOOKUP name-or-hash [tag]`; no argument reads as the empty name
     UserLookup { user: Cow<'a, [u8]>, tag: Cow<'a, [u8]> },
-    /// `USER-LIST [ip]`
+    /// `USER-LIST [ip]`; an empty ip is none
     UserList { ip: Option<IpAddr> },
     /// `USER-MOVE name-or-hash ip`
     UserMove { user: Cow<'a, [u8]>, ip: IpAddr },
@@ -98,13 +98,13 @@ impl<'a> Command<'a> {
             b"HOST-DOWN" => ip("ip").map(|ip| Self::HostDown { ip }).parse(input),
             b"HOST-REMOVE" => ip("ip").map(|ip| Self::HostRemove { ip }).parse(input),
             b"HOST-FLUSH" => optional(ip("ip")).map(|ip| Self::HostFlush { ip }).parse(input),
-            b"HOST-RESET-USERS" => (optional(ip("ip")), optional(u32("max-parallel")))
+            b"HOST-RESET-USERS" => (ip_or_all, optional(u32("max-parallel")))
                 .map(|(ip, max_parallel)| Self::HostResetUsers { ip, max_parallel })
                 .parse(input),
             b"USER-LOOKUP" => (optional(text("name")), optional(text("tag")))
                 .map(|(user, tag)| Self::UserLookup { user: user.unwrap_or_default(), tag: tag.unwrap_or_default() })
                 .parse(input),
-            b"USER-LIST" => optional(ip("ip")).map(|ip| Self::UserList { ip }).parse(input),
+            b"USER-LIST" => ip_or_all.map(|ip| Self::UserList { ip }).parse(input),
             b"USER-MOVE" => (text("name"), ip("ip")).map(|(user, ip)| Self::UserMove { user, ip }).parse(input),
             b"USER-KICK" => {
                 (text("name"), nowait).map(|(username, nowait)| Self::UserKick { username, nowait }).parse(input)
@@ -135,6 +135,8 @@ impl<'a> Command<'a> {
             Self::HostUpdate { ip, vhosts } => line.ip(*ip).number(*vhosts),
             Self::HostUp { ip } | Self::HostDown { ip } | Self::HostRemove { ip } => line.ip(*ip),
             Self::HostFlush { ip } | Self::UserList { ip } => with_ip(line, *ip),
+            // The number needs something to stand behind.
+            Self::HostResetUsers { ip: None, max_parallel: Some(max_parallel) } => line.raw(b"").number(*max_parallel),
             Self::HostResetUsers { ip, max_parallel } => with_number(with_ip(line, *ip), *max_parallel),
             Self::UserLookup { user, tag } if tag.is_empty() => line.text(user),
             Self::UserLookup { user, tag } => line.text(user).text(tag),
@@ -180,6 +182,13 @@ fn read_ip_and_tag(argument: &[u8]) -> Option<(IpAddr, Option<Cow<'_, [u8]>>)> {
     }
 }
 
+/// `[ip]`, which may be empty. HOST-FLUSH does not take it so: there, a script that lost its variable would have all
+/// users of all hosts forgotten.
+fn ip_or_all(input: &[u8]) -> Parsed<'_, Option<IpAddr>> {
+    let ip = typed("ip", |argument| if argument.is_empty() { Some(None) } else { read_ip(argument).map(Some) });
+    optional(ip).map(Option::flatten).parse(input)
+}
+
 /// `[nowait]`. Any other word is refused, not ignored: it is most likely the rest of a name that holds a TAB and was
 /// not escaped, as the original doveadm sends it, and then the wrong user would be kicked.
 fn nowait(input: &[u8]) -> Parsed<'_, bool> {
@@ -205,3 +214,6 @@ fn with_ip(line: LineWriter<'_>, ip: Option<IpAddr>) -> LineWriter<'_> {
 fn with_nowait(line: LineWriter<'_>, nowait: bool) -> LineWriter<'_> {
     if nowait { line.raw(b"nowait") } else { line }
 }
+
+#[cfg(test)]
+mod tests;

@@ -282,3 +282,6 @@ fn write_ipv4(ip: Ipv4Addr, out: &mut Vec<u8>) {
         write_number(octet.into(), out);
     }
 }
+
+#[cfg(test)]
+mod tests;

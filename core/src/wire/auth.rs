@@ -42,10 +42,11 @@ pub struct Reply<'a> {
 
 impl<'a> Reply<'a> {
     /// Reads `COMMAND TAB id [TAB field]…` (without LF), where `command` is `OK` or `PASS`; `None` for any other line.
+    /// Of a field that is there several times the last one counts, but of `user` the first.
     pub fn parse(command: &[u8], line: &'a [u8]) -> Option<Self> {
         let mut fields = line.strip_prefix(command)?.strip_prefix(b"\t")?.split(|&byte| byte == b'\t');
         let mut reply = Self {
-            id: fields.next().filter(|id| !id.is_empty())?,
+            id: fields.next()?,
             username: None,
             proxy: false,
             has_host: false,
@@ -59,7 +60,9 @@ impl<'a> Reply<'a> {
         for field in fields {
             let (name, value) = split_field(field);
             match (name, value) {
-                (b"user", Some(value)) => user = Some(value),
+                // Of several, the original takes the first `user`, but the last of all else. It matters: the same
+                // reply must mean the same user on every member of the ring.
+                (b"user", Some(value)) => user = user.or(Some(value)),
                 (b"destuser", Some(value)) => destuser = Some(value),
                 (b"proxy", _) => reply.proxy = true,
                 (b"host", Some(_)) => reply.has_host = true,
@@ -155,3 +158,6 @@ fn quote(value: &[u8]) -> String {
 fn push_printable(bytes: &[u8], shown: &mut String) {
     write!(shown, "{}", Printable { bytes, max_bytes: usize::MAX }).expect("a String takes all that is written");
 }
+
+#[cfg(test)]
+mod tests;

@@ -97,3 +97,6 @@ impl<'a> Answer<'a> {
         out.push(b'\n');
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,3 +7,6 @@ pub mod ipc;
 pub mod line;
 pub mod notify;
 pub mod ring;
+
+#[cfg(test)]
+mod testing;

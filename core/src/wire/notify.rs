@@ -17,3 +17,6 @@ pub fn write(username: &[u8], out: &mut Vec<u8>) {
     escape(username, out);
     out.push(b'\n');
 }
+
+#[cfg(test)]
+mod tests;

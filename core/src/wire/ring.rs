@@ -5,6 +5,8 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use nom::Parser;
+use nom::combinator::opt;
+use nom::multi::many0;
 
 use super::arguments::{
     Complaint, LineWriter, Parsed, address, hash, ip, optional, raw, read_u32, read_u64, split_command, text, typed,
@@ -142,11 +144,11 @@ pub enum Line<'a> {
     UserKickAlt { origin: Origin, field: Cow<'a, [u8]>, value: Cow<'a, [u8]> },
     /// `USER-KICK-HASH o-ip o-port seq hash except-ip`
     UserKickHash { origin: Origin, hash: u32, except: IpAddr },
-    /// `SYNC o-ip o-port seq [minor timestamp hosts-hash]`
+    /// `SYNC o-ip o-port seq [minor [timestamp [hosts-hash]]]`; the last two read as 0 if they are absent
     Sync { origin: Origin, info: Option<SyncInfo> },
-    /// `PING [unix-time bytes-in-send-buffer]`
+    /// `PING [unix-time bytes-in-send-buffer]`; anything else after PING reads as nothing
     Ping { info: Option<PingInfo> },
-    /// `PONG [unix-time bytes-in-send-buffer]`
+    /// `PONG [unix-time bytes-in-send-buffer]`; anything else after PONG reads as nothing
     Pong { info: Option<PingInfo> },
     /// `CONNECT ip port`
     Connect { address: SocketAddr },
@@ -181,8 +183,8 @@ impl<'a> Line<'a> {
             b"USER" => user(input, peer_minor),
             b"U" => handshake_user(input),
             b"SYNC" => (origin, optional(sync_info)).map(|(origin, info)| Self::Sync { origin, info }).parse(input),
-            b"PING" => optional(ping_info).map(|info| Self::Ping { info }).parse(input),
-            b"PONG" => optional(ping_info).map(|info| Self::Pong { info }).parse(input),
+            b"PING" => ping_info.map(|info| Self::Ping { info }).parse(input),
+            b"PONG" => ping_info.map(|info| Self::Pong { info }).parse(input),
             b"HOST" if is_live_host(input) => {
                 (origin, host).map(|(origin, host)| Self::Host { origin, host }).parse(input)
             }
@@ -221,7 +223,7 @@ impl<'a> Line<'a> {
             b"HOST-HAND-END" => {
                 flag("handshaked").map(|handshaked| Self::HandshakeHostsEnd { handshaked }).parse(input)
             }
-            b"OPTIONS" => nom::multi::many0(text("option")).map(|options| Self::Options { options }).parse(input),
+            b"OPTIONS" => many0(text("option")).map(|options| Self::Options { options }).parse(input),
             b"DONE" => Ok((input, Self::Done)),
             b"QUIT" => {
                 optional(text("reason")).map(|reason| Self::Quit { reason: reason.unwrap_or_default() }).parse(input)
@@ -382,9 +384,9 @@ fn flag<'a>(name: &'static str) -> impl FnMut(&'a [u8]) -> Parsed<'a, bool> {
 }
 
 /// Whether the arguments of HOST begin with an origin. The two forms of HOST share a name and differ in their fourth
-/// argument, which is an address here and `U…` or `D…` in a handshake; the third may look like a number in both.
+/// argument, which is an address here and `U…` or `D…` in a handshake.
 fn is_live_host(input: &[u8]) -> bool {
-    (raw("o-ip"), raw("o-port"), u32("seq"), ip("ip")).parse(input).is_ok()
+    (raw("o-ip"), raw("o-port"), raw("seq"), ip("ip")).parse(input).is_ok()
 }
 
 /// `ip vhosts [tag [U/Dts [hostname]]]`
@@ -434,16 +436,25 @@ fn weak(input: &[u8]) -> Parsed<'_, bool> {
     optional(typed("weak flag", |argument| (argument == WEAK).then_some(()))).map(|weak| weak.is_some()).parse(input)
 }
 
-/// `minor timestamp hosts-hash`
+/// `minor [timestamp [hosts-hash]]`: they came one by one in the course of the versions, and the original still takes
+/// them so. 0 is "not known" for a hosts-hash, and older than everything for a timestamp.
 fn sync_info(input: &[u8]) -> Parsed<'_, SyncInfo> {
-    (u32("minor"), u64("timestamp"), u32("hosts-hash"))
-        .map(|(minor, timestamp_secs, hosts_hash)| SyncInfo { minor, timestamp_secs, hosts_hash })
+    (u32("minor"), optional(u64("timestamp")), optional(u32("hosts-hash")))
+        .map(|(minor, timestamp, hosts_hash)| SyncInfo {
+            minor,
+            timestamp_secs: timestamp.unwrap_or(0),
+            hosts_hash: hosts_hash.unwrap_or(0),
+        })
         .parse(input)
 }
 
-/// `unix-time bytes-in-send-buffer`
-fn ping_info(input: &[u8]) -> Parsed<'_, PingInfo> {
-    (u64("time"), u64("buffered bytes"))
-        .map(|(timestamp_secs, buffered_bytes)| PingInfo { timestamp_secs, buffered_bytes })
+/// `[unix-time bytes-in-send-buffer]`. They serve for messages only, and the original answers a PING whatever stands
+/// here; to drop a neighbour for it would be out of proportion.
+fn ping_info(input: &[u8]) -> Parsed<'_, Option<PingInfo>> {
+    opt((u64("time"), u64("buffered bytes")))
+        .map(|info| info.map(|(timestamp_secs, buffered_bytes)| PingInfo { timestamp_secs, buffered_bytes }))
         .parse(input)
 }
+
+#[cfg(test)]
+mod tests;
