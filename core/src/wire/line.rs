@@ -216,3 +216,6 @@ fn floor_char_boundary(bytes: &[u8], max_bytes: usize) -> usize {
     // A character has at most three bytes that are not its first.
     (max_bytes.saturating_sub(3)..=max_bytes).rev().find(|&at| bytes[at] & 0xc0 != 0x80).unwrap_or(max_bytes)
 }
+
+#[cfg(test)]
+mod tests;
