@@ -1,0 +1,387 @@
+//! A virtual network: connections that deliver in order, after some time, or not at all.
+//!
+//! It knows hosts, connections and bytes, and neither directors nor lines. It has no events of its own: whoever uses
+//! it asks when the next piece of a direction arrives, and comes back at that time.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
+
+use crate::random::Random;
+
+/// How long a sender waits until it tries again what a partition or a dead host swallowed, in microseconds.
+pub const RETRANSMIT_MICROS: u64 = 500_000;
+
+/// Names a connection. Never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LinkId(u32);
+
+impl fmt::Display for LinkId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}", self.0)
+    }
+}
+
+/// One of the two ends of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Side {
+    /// The one that asked for it.
+    Opener,
+    /// The one that listened.
+    Acceptor,
+}
+
+impl Side {
+    /// The other end.
+    pub fn other(self) -> Self {
+        match self {
+            Self::Opener => Self::Acceptor,
+            Self::Acceptor => Self::Opener,
+        }
+    }
+}
+
+/// What arrives at one end of a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// The connection is there: the first thing that reaches the opener.
+    Established,
+    /// Bytes.
+    Bytes(Vec<u8>),
+    /// The other end has closed.
+    Finish,
+    /// The connection is broken.
+    Reset,
+}
+
+/// What [`Network::take`] found.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Arrival {
+    /// This has arrived.
+    Now(Content),
+    /// Ask again at that time (microseconds).
+    At(u64),
+    /// Nothing is on its way.
+    Nothing,
+}
+
+/// How the network behaves; times in microseconds.
+#[derive(Clone, Debug)]
+pub struct Conditions {
+    /// The shortest time between two hosts.
+    pub latency_min_micros: u64,
+    /// The longest time between two hosts that nothing holds up.
+    pub latency_max_micros: u64,
+    /// In so many of 100 cases a piece is held up,
+    pub delay_percent: u64,
+    /// by up to so much.
+    pub delay_max_micros: u64,
+    /// How many bytes a connection holds that the receiver has not taken.
+    pub window_bytes: usize,
+}
+
+/// One direction of a connection.
+#[derive(Debug, Default)]
+struct Pipe {
+    pieces: VecDeque<(u64, Content)>,
+    /// Nothing overtakes: the next piece arrives no earlier than this.
+    last_arrival_micros: u64,
+    queued_bytes: usize,
+    /// Somebody has been told to look at it, and will.
+    watched: bool,
+}
+
+#[derive(Debug)]
+struct Link<P> {
+    parties: [P; 2],
+    hosts: [usize; 2],
+    alive: [bool; 2],
+    /// By the side that receives.
+    pipes: [Pipe; 2],
+}
+
+/// All connections, and the state of the paths between hosts.
+#[derive(Debug)]
+pub struct Network<P> {
+    links: BTreeMap<LinkId, Link<P>>,
+    next_link: u32,
+    cut: BTreeSet<(usize, usize)>,
+    conditions: Conditions,
+    random: Random,
+}
+
+impl<P: Copy> Network<P> {
+    /// A network without connections.
+    pub fn new(conditions: Conditions, random: Random) -> Self {
+        Self { links: BTreeMap::new(), next_link: 1, cut: BTreeSet::new(), conditions, random }
+    }
+
+    /// From now on the network behaves like this.
+    pub fn set_conditions(&mut self, conditions: Conditions) {
+        self.conditions = conditions;
+    }
+
+    /// The time that one piece takes between two hosts; within a host next to none.
+    pub fn latency_micros(&mut self, from: usize, to: usize) -> u64 {
+        if from == to {
+            return self.random.between(10, 100);
+        }
+        let conditions = &self.conditions;
+        let mut latency = self.random.between(conditions.latency_min_micros, conditions.latency_max_micros);
+        if conditions.delay_max_micros > 0 && self.random.percent(conditions.delay_percent) {
+            latency += self.random.below(conditions.delay_max_micros);
+        }
+        latency
+    }
+
+    /// Nothing goes from one host to the other any more (the way back is another matter).
+    pub fn cut(&mut self, from: usize, to: usize) {
+        self.cut.insert((from, to));
+    }
+
+    /// Everything goes everywhere again.
+    pub fn heal(&mut self) {
+        self.cut.clear();
+    }
+
+    /// Whether what `from` sends does not reach `to`.
+    pub fn is_cut(&self, from: usize, to: usize) -> bool {
+        self.cut.contains(&(from, to))
+    }
+
+    /// A new connection, which the acceptor has at once. [`Content::Established`] is on its way to the opener, and
+    /// arrives at the time returned.
+    pub fn open(&mut self, now: u64, opener: (usize, P), acceptor: (usize, P)) -> (LinkId, u64) {
+        let id = LinkId(self.next_link);
+        self.next_link += 1;
+        let link = Link {
+            parties: [opener.1, acceptor.1],
+            hosts: [opener.0, acceptor.0],
+            alive: [true, true],
+            pipes: [Pipe::default(), Pipe::default()],
+        };
+        self.links.insert(id, link);
+        let arrival = self.send(now, id, Side::Acceptor, Content::Established);
+        (id, arrival.unwrap_or(now))
+    }
+
+    /// Who is at that end, if the connection and the end still live.
+    pub fn party(&self, link: LinkId, side: Side) -> Option<P> {
+        let link = self.links.get(&link)?;
+        link.alive[side as usize].then(|| link.parties[side as usize])
+    }
+
+    /// The host of that end, if the connection lives.
+    pub fn host(&self, link: LinkId, side: Side) -> Option<usize> {
+        Some(self.links.get(&link)?.hosts[side as usize])
+    }
+
+    /// How many bytes that end may send now.
+    pub fn room_bytes(&self, link: LinkId, from: Side) -> usize {
+        self.links.get(&link).map_or(0, |link| {
+            self.conditions.window_bytes.saturating_sub(link.pipes[from.other() as usize].queued_bytes)
+        })
+    }
+
+    /// Sends something from that end. Returns when to look at the other end, if nobody is about to; what is sent on a
+    /// connection that no longer lives is lost.
+    pub fn send(&mut self, now: u64, link: LinkId, from: Side, content: Content) -> Option<u64> {
+        let hosts = self.links.get(&link)?.hosts;
+        let to = from.other();
+        let latency = self.latency_micros(hosts[from as usize], hosts[to as usize]);
+        let link = self.links.get_mut(&link)?;
+        let pipe = &mut link.pipes[to as usize];
+        let arrival = (now + latency).max(pipe.last_arrival_micros);
+        pipe.last_arrival_micros = arrival;
+        if let Content::Bytes(bytes) = &content {
+            pipe.queued_bytes += bytes.len();
+        }
+        pipe.pieces.push_back((arrival, content));
+        if std::mem::replace(&mut pipe.watched, true) { None } else { Some(arrival) }
+    }
+
+    /// Takes what has arrived at that end, at most `max_bytes` of it. Unless it finds nothing, whoever asks must ask
+    /// again.
+    pub fn take(&mut self, now: u64, link: LinkId, side: Side, max_bytes: usize) -> Arrival {
+        let Some(link) = self.links.get_mut(&link) else { return Arrival::Nothing };
+        let pipe = &mut link.pipes[side as usize];
+        let Some((arrival, content)) = pipe.pieces.front_mut() else {
+            pipe.watched = false;
+            return Arrival::Nothing;
+        };
+        if *arrival > now {
+            return Arrival::At(*arrival);
+        }
+        if self.cut.contains(&(link.hosts[side.other() as usize], link.hosts[side as usize])) {
+            return Arrival::At(now + RETRANSMIT_MICROS);
+        }
+        if let Content::Bytes(bytes) = content {
+            let taken = if bytes.len() > max_bytes {
+                let rest = bytes.split_off(max_bytes);
+                std::mem::replace(bytes, rest)
+            } else {
+                let all = std::mem::take(bytes);
+                pipe.pieces.pop_front();
+                all
+            };
+            pipe.queued_bytes -= taken.len();
+            return Arrival::Now(Content::Bytes(taken));
+        }
+        pipe.pieces.pop_front().map_or(Arrival::Nothing, |(_, content)| Arrival::Now(content))
+    }
+
+    /// Nobody looks at that end until [`Network::watch`].
+    pub fn unwatch(&mut self, link: LinkId, side: Side) {
+        if let Some(link) = self.links.get_mut(&link) {
+            link.pipes[side as usize].watched = false;
+        }
+    }
+
+    /// Somebody will look at that end now, unless it is watched already or nothing comes: then false.
+    pub fn watch(&mut self, link: LinkId, side: Side) -> bool {
+        let Some(link) = self.links.get_mut(&link) else { return false };
+        let pipe = &mut link.pipes[side as usize];
+        !pipe.pieces.is_empty() && !std::mem::replace(&mut pipe.watched, true)
+    }
+
+    /// That end is no more: nobody reads there, nobody writes. What it has sent still arrives.
+    pub fn abandon(&mut self, link: LinkId, side: Side) {
+        let Some(entry) = self.links.get_mut(&link) else { return };
+        entry.alive[side as usize] = false;
+        entry.pipes[side as usize] = Pipe::default();
+        if entry.alive == [false, false] {
+            self.links.remove(&link);
+        }
+    }
+
+    /// What is on its way to both ends is lost.
+    pub fn lose(&mut self, link: LinkId) {
+        if let Some(link) = self.links.get_mut(&link) {
+            for pipe in &mut link.pipes {
+                // Without Established there would be no connection to break.
+                pipe.pieces.retain(|(_, content)| *content == Content::Established);
+                pipe.queued_bytes = 0;
+            }
+        }
+    }
+
+    /// The living connections between different hosts.
+    pub fn between_hosts(&self) -> Vec<LinkId> {
+        self.links.iter().filter(|(_, link)| link.hosts[0] != link.hosts[1]).map(|(id, _)| *id).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn network() -> Network<char> {
+        let conditions = Conditions {
+            latency_min_micros: 100,
+            latency_max_micros: 2000,
+            delay_percent: 20,
+            delay_max_micros: 50_000,
+            window_bytes: 1000,
+        };
+        Network::new(conditions, Random::new(1))
+    }
+
+    /// Everything that arrives at one end, with its times, until nothing is on its way or `until`.
+    fn drain(network: &mut Network<char>, link: LinkId, side: Side, until: u64) -> Vec<(u64, Content)> {
+        let (mut now, mut all) = (0, Vec::new());
+        loop {
+            match network.take(now, link, side, 7) {
+                Arrival::Now(content) => all.push((now, content)),
+                Arrival::At(time) if time <= until => now = time,
+                Arrival::At(_) | Arrival::Nothing => return all,
+            }
+        }
+    }
+
+    #[test]
+    fn bytes_arrive_in_order_and_whole_whatever_the_latency() {
+        let mut network = network();
+        let (link, _) = network.open(0, (0, 'a'), (1, 'b'));
+        let sent: Vec<u8> = (0..200).collect();
+        for (n, bytes) in sent.chunks(9).enumerate() {
+            network.send(n as u64 * 10, link, Side::Acceptor, Content::Bytes(bytes.to_vec()));
+        }
+        network.send(500, link, Side::Acceptor, Content::Finish);
+        let arrived = drain(&mut network, link, Side::Opener, u64::MAX);
+        assert!(arrived.is_sorted_by_key(|(at, _)| *at));
+        assert_eq!(arrived[0].1, Content::Established);
+        assert_eq!(arrived.last().unwrap().1, Content::Finish);
+        let received: Vec<u8> = arrived
+            .iter()
+            .filter_map(|(_, content)| match content {
+                Content::Bytes(bytes) => Some(bytes.clone()),
+                _ => None,
+            })
+            .flatten()
+            .collect();
+        assert_eq!(received, sent);
+    }
+
+    #[test]
+    fn a_window_fills_and_empties() {
+        let mut network = network();
+        let (link, _) = network.open(0, (0, 'a'), (1, 'b'));
+        assert_eq!(network.room_bytes(link, Side::Opener), 1000);
+        network.send(0, link, Side::Opener, Content::Bytes(vec![0; 990]));
+        assert_eq!(network.room_bytes(link, Side::Opener), 10);
+        assert_eq!(network.take(1_000_000, link, Side::Acceptor, 100), Arrival::Now(Content::Bytes(vec![0; 100])));
+        assert_eq!(network.room_bytes(link, Side::Opener), 110);
+        assert_eq!(network.room_bytes(link, Side::Acceptor), 1000);
+    }
+
+    #[test]
+    fn a_direction_is_watched_once() {
+        let mut network = network();
+        let (link, arrival) = network.open(0, (0, 'a'), (1, 'b'));
+        assert_eq!(network.send(0, link, Side::Acceptor, Content::Finish), None, "somebody watches already");
+        assert_eq!(network.take(0, link, Side::Opener, 9), Arrival::At(arrival));
+        network.unwatch(link, Side::Opener);
+        assert!(network.watch(link, Side::Opener));
+        assert!(!network.watch(link, Side::Opener));
+        drain(&mut network, link, Side::Opener, u64::MAX);
+        assert!(!network.watch(link, Side::Opener), "nothing comes");
+        assert!(network.send(0, link, Side::Acceptor, Content::Finish).is_some());
+    }
+
+    #[test]
+    fn a_cut_holds_one_direction_until_it_heals() {
+        let mut network = network();
+        let (link, _) = network.open(0, (0, 'a'), (1, 'b'));
+        network.cut(0, 1);
+        network.send(0, link, Side::Opener, Content::Bytes(b"x".to_vec()));
+        assert!(drain(&mut network, link, Side::Acceptor, 10_000_000).is_empty());
+        assert_eq!(drain(&mut network, link, Side::Opener, 10_000_000)[0].1, Content::Established);
+        network.heal();
+        assert_eq!(drain(&mut network, link, Side::Acceptor, 10_000_000)[0].1, Content::Bytes(b"x".to_vec()));
+    }
+
+    #[test]
+    fn what_a_dead_end_has_sent_still_arrives() {
+        let mut network = network();
+        let (link, _) = network.open(0, (0, 'a'), (1, 'b'));
+        network.send(0, link, Side::Opener, Content::Bytes(b"x".to_vec()));
+        network.abandon(link, Side::Opener);
+        assert_eq!(network.party(link, Side::Opener), None);
+        assert_eq!(network.party(link, Side::Acceptor), Some('b'));
+        assert_eq!(drain(&mut network, link, Side::Acceptor, u64::MAX).len(), 1);
+        network.abandon(link, Side::Acceptor);
+        assert_eq!(network.host(link, Side::Acceptor), None);
+        assert_eq!(network.send(0, link, Side::Opener, Content::Finish), None);
+    }
+
+    #[test]
+    fn a_broken_connection_loses_what_was_on_its_way() {
+        let mut network = network();
+        let (link, _) = network.open(0, (0, 'a'), (1, 'b'));
+        network.send(0, link, Side::Opener, Content::Bytes(b"x".to_vec()));
+        network.lose(link);
+        assert!(drain(&mut network, link, Side::Acceptor, u64::MAX).is_empty());
+        assert_eq!(drain(&mut network, link, Side::Opener, u64::MAX)[0].1, Content::Established);
+        assert_eq!(network.room_bytes(link, Side::Opener), 1000);
+        assert_eq!(network.between_hosts(), [link]);
+    }
+}

@@ -1,0 +1,436 @@
+//! Machines with a director on each: here the simulation plays the part of a runtime.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+use director_core::{Action, ConnectionId, Director, Event, Instant, Now, Target};
+
+use super::{Happening, Party, Program, UNIX_START_SECS, World};
+use crate::invariants::flood::Flood;
+use crate::invariants::{self, CONTRACT};
+use crate::network::{Content, LinkId, Side};
+use crate::plan::{Plan, SECOND};
+use crate::trace::{Assembler, Shown};
+
+/// A core that has so much to do at one moment will not come to an end.
+const STEPS_MAX: u32 = 200_000;
+/// A core that wants to be called so often within a second spins.
+const WAKES_MAX_PER_SECOND: u32 = 2000;
+
+/// A machine and the director on it.
+#[derive(Debug)]
+pub(super) struct Machine {
+    /// The director's address in the ring.
+    pub(super) address: SocketAddr,
+    /// `None`: the process does not run.
+    pub(super) core: Option<Director>,
+    /// How often the process has started: what was meant for an earlier life must not reach this one.
+    pub(super) incarnation: u32,
+    /// Whether the machine has power.
+    pub(super) powered: bool,
+    /// Until when the process stands still.
+    pub(super) paused_until: u64,
+    paused_from: u64,
+    /// For how long it stood still before that.
+    paused_before_micros: u64,
+    /// How far its clock is ahead.
+    pub(super) skew_secs: i64,
+    pub(super) sockets: BTreeMap<ConnectionId, Socket>,
+    /// Connections that may have output and may have room for it.
+    writable: BTreeSet<ConnectionId>,
+    started_at: u64,
+    /// A monotonic clock may start anywhere.
+    instant_start: u64,
+    seed: u64,
+    wake_at: Option<u64>,
+    wake_serial: u64,
+    wakes: (u64, u32),
+    flood: Flood,
+}
+
+impl Machine {
+    pub(super) fn new(plan: &Plan, director: usize, seed: u64) -> Self {
+        Self {
+            address: plan.director_address(director),
+            core: None,
+            incarnation: 0,
+            powered: true,
+            paused_until: 0,
+            paused_from: 0,
+            paused_before_micros: 0,
+            skew_secs: plan.clock_skews_secs[director],
+            sockets: BTreeMap::new(),
+            writable: BTreeSet::new(),
+            started_at: 0,
+            instant_start: 0,
+            seed,
+            wake_at: None,
+            wake_serial: 0,
+            wakes: (0, 0),
+            flood: Flood::default(),
+        }
+    }
+
+    /// What time this machine thinks it is.
+    pub(super) fn clock(&self, now: u64) -> Now {
+        Now {
+            instant: Instant::from_micros(now - self.started_at + self.instant_start),
+            unix_secs: (UNIX_START_SECS + now / SECOND).saturating_add_signed(self.skew_secs),
+        }
+    }
+
+    /// The process stands still from now on.
+    pub(super) fn pause(&mut self, now: u64, until: u64) {
+        self.paused_before_micros = self.paused_total_micros(now);
+        self.paused_from = now;
+        self.paused_until = until;
+    }
+
+    /// For how long the machine's directors have stood still until now.
+    pub(super) fn paused_total_micros(&self, now: u64) -> u64 {
+        self.paused_before_micros + now.min(self.paused_until).saturating_sub(self.paused_from)
+    }
+
+    /// Whether the core has asked to close that connection.
+    pub(super) fn is_closing(&self, connection: ConnectionId) -> bool {
+        self.sockets.get(&connection).is_some_and(|socket| socket.closing)
+    }
+
+    /// Whether the process runs and does not stand still.
+    pub(super) fn is_active(&self, now: u64) -> bool {
+        self.core.is_some() && self.paused_until <= now
+    }
+}
+
+/// What a runtime knows of a connection.
+#[derive(Debug)]
+pub(super) struct Socket {
+    pub(super) state: SocketState,
+    /// What the timeline calls it.
+    pub(super) name: String,
+    reading: bool,
+    closing: bool,
+    output: bool,
+    is_ring: bool,
+    sent: Assembler,
+    received: Assembler,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SocketState {
+    /// Asked for.
+    Connecting,
+    /// The other side has accepted; the news is on its way.
+    Accepted(LinkId),
+    /// There.
+    Open(LinkId, Side),
+    /// Ended; the core is about to be told.
+    Gone,
+}
+
+impl Socket {
+    pub(super) fn new(state: SocketState, name: String, is_ring: bool) -> Self {
+        Self {
+            state,
+            name,
+            reading: true,
+            closing: false,
+            output: false,
+            is_ring,
+            sent: Assembler::default(),
+            received: Assembler::default(),
+        }
+    }
+
+    /// Whether what has arrived may be taken.
+    pub(super) fn reads(&self) -> bool {
+        self.reading || self.closing
+    }
+}
+
+impl World {
+    /// A director's process starts.
+    pub(super) fn start(&mut self, director: usize) {
+        let machine = &mut self.machines[director];
+        if machine.core.is_some() {
+            return;
+        }
+        machine.powered = true;
+        machine.incarnation += 1;
+        machine.started_at = self.now;
+        machine.instant_start = self.random.below(1000 * SECOND);
+        machine.wakes = (0, 0);
+        let seed = machine.seed ^ u64::from(machine.incarnation);
+        let now = machine.clock(self.now);
+        machine.core = Some(Director::new(self.plan.configuration(director), seed, now));
+        self.statistics.starts += 1;
+        self.trace.line(self.now, Place(director), "starts");
+        self.drive(director);
+        self.start_programs(director);
+    }
+
+    /// Passes an event to a director, and does what comes of it.
+    pub(super) fn handle(&mut self, director: usize, event: Event<'_>) {
+        let machine = &mut self.machines[director];
+        let now = machine.clock(self.now);
+        if let Some(core) = &mut machine.core {
+            core.handle(event, now);
+            self.drive(director);
+        }
+    }
+
+    /// Does what a director wants done, until it wants no more.
+    pub(super) fn drive(&mut self, director: usize) {
+        for _ in 0..STEPS_MAX {
+            let machine = &mut self.machines[director];
+            let Some(core) = &mut machine.core else { return };
+            if let Some(action) = core.poll_action() {
+                self.act(director, action);
+            } else if let Some(connection) = machine.writable.pop_first() {
+                self.write(director, connection);
+            } else {
+                self.trace.logs(self.now, Place(director));
+                self.schedule_wake(director);
+                return;
+            }
+        }
+        self.violate(CONTRACT, format!("{} does not come to an end of what it wants done", Place(director)));
+        self.finished = true;
+    }
+
+    fn act(&mut self, director: usize, action: Action) {
+        match action {
+            Action::Connect { connection, target } => self.connect(director, connection, &target),
+            Action::Write { connection } => {
+                if let Some(socket) = self.socket(director, connection, "Write") {
+                    socket.output = true;
+                    self.machines[director].writable.insert(connection);
+                }
+            }
+            Action::Read { connection, enabled } => {
+                let Some(socket) = self.socket(director, connection, "Read") else { return };
+                socket.reading = enabled;
+                if let SocketState::Open(link, side) = socket.state
+                    && enabled
+                    && self.network.watch(link, side)
+                {
+                    self.schedule(self.now, Happening::Arrive { link, side });
+                }
+            }
+            Action::Close { connection } => {
+                let Some(socket) = self.socket(director, connection, "Close") else { return };
+                socket.closing = true;
+                socket.output = true;
+                match socket.state {
+                    SocketState::Connecting | SocketState::Accepted(_) => self.abort(director, connection),
+                    SocketState::Open(..) => {
+                        self.machines[director].writable.insert(connection);
+                    }
+                    SocketState::Gone => {}
+                }
+            }
+            Action::Abort { connection } => {
+                if self.socket(director, connection, "Abort").is_some() {
+                    self.abort(director, connection);
+                }
+            }
+        }
+    }
+
+    /// A connection that the core names; it must be one that lives.
+    fn socket(&mut self, director: usize, connection: ConnectionId, action: &str) -> Option<&mut Socket> {
+        if !self.machines[director].sockets.contains_key(&connection) {
+            let place = Place(director);
+            self.violate(CONTRACT, format!("{place} wants {action} for {connection}, which is dead or never was"));
+        }
+        self.machines[director].sockets.get_mut(&connection)
+    }
+
+    fn connect(&mut self, director: usize, connection: ConnectionId, target: &Target) {
+        if self.machines[director].sockets.contains_key(&connection) {
+            let detail = format!("{} connects as {connection}, which is another connection's id", Place(director));
+            self.violate(CONTRACT, detail);
+            return;
+        }
+        let incarnation = self.machines[director].incarnation;
+        let (name, is_ring) = match target {
+            Target::Ring { to, .. } => (format!("{}>{}", Place(director), self.place_of(*to)), true),
+            Target::Ipc => (format!("{}>ipc", Place(director)), false),
+            other => (format!("{}>{other:?}", Place(director)), false),
+        };
+        self.trace.line(self.now, &name, "connects");
+        let socket = Socket::new(SocketState::Connecting, name, is_ring);
+        self.machines[director].sockets.insert(connection, socket);
+        match target {
+            &Target::Ring { to, .. } => {
+                let peer = self.machines.iter().position(|machine| machine.address == to).unwrap_or(director);
+                let at = self.now + self.network.latency_micros(director, peer);
+                self.schedule(at, Happening::Knock { director, incarnation, connection, to, attempt: 0 });
+            }
+            Target::Ipc => {
+                let opener = (director, Party::Director { director, incarnation, connection });
+                let acceptor = (director, Party::Program { director, program: Program::Ipc });
+                let (link, at) = self.network.open(self.now, opener, acceptor);
+                if let Some(socket) = self.machines[director].sockets.get_mut(&connection) {
+                    socket.state = SocketState::Accepted(link);
+                }
+                self.schedule(at, Happening::Arrive { link, side: Side::Opener });
+            }
+            Target::AuthLogin | Target::AuthUserdb => {
+                let error = "No such file or directory";
+                self.schedule(self.now, Happening::Refuse { director, incarnation, connection, error });
+            }
+        }
+    }
+
+    /// Pulls output as far as there is room for it.
+    fn write(&mut self, director: usize, connection: ConnectionId) {
+        let machine = &mut self.machines[director];
+        let clock = machine.clock(self.now);
+        let (Some(core), Some(socket)) = (&mut machine.core, machine.sockets.get_mut(&connection)) else { return };
+        let SocketState::Open(link, side) = socket.state else { return };
+        if !socket.output {
+            return;
+        }
+        let room = self.network.room_bytes(link, side);
+        if room == 0 {
+            // Again when the other side has taken something.
+            return;
+        }
+        let waiting = core.poll_output(connection, clock);
+        if waiting.is_empty() {
+            socket.output = false;
+            if socket.closing {
+                self.finish(director, connection, link, side);
+            }
+            return;
+        }
+        let most = waiting.len().min(room);
+        // Mostly all of it, as a kernel would; at times any part.
+        let count = if self.random.percent(80) { most } else { self.random.between(1, most as u64) as usize };
+        let bytes = waiting[..count].to_vec();
+        let (name, is_ring, lines) = (socket.name.clone(), socket.is_ring, socket.sent.feed(&bytes));
+        machine.writable.insert(connection);
+        core.handle(Event::Written { connection, bytes: count }, clock);
+        for line in lines {
+            self.trace.line(self.now, &name, format_args!("{} -> {}", Place(director), Shown(&line)));
+            if is_ring {
+                self.statistics.ring_lines += 1;
+                if let Err(error) = self.machines[director].flood.sent(&line, self.now) {
+                    self.violate(invariants::flood::NAME, format!("{} {error}", Place(director)));
+                }
+            }
+        }
+        self.send(link, side, Content::Bytes(bytes));
+    }
+
+    /// Bytes reach a director.
+    pub(super) fn deliver(&mut self, director: usize, connection: ConnectionId, bytes: &[u8]) {
+        let Some(socket) = self.machines[director].sockets.get_mut(&connection) else { return };
+        if socket.closing {
+            // The core has asked to hear no more of it.
+            return;
+        }
+        let name = socket.name.clone();
+        for line in socket.received.feed(bytes) {
+            self.trace.line(self.now, &name, format_args!("{} <- {}", Place(director), Shown(&line)));
+        }
+        self.handle(director, Event::Received { connection, bytes });
+    }
+
+    /// The other side has taken something: there may be room again.
+    pub(super) fn drained(&mut self, director: usize, connection: ConnectionId) {
+        let machine = &mut self.machines[director];
+        if machine.sockets.get(&connection).is_some_and(|socket| socket.output) {
+            machine.writable.insert(connection);
+            // A process that stands still writes when it goes on, at the latest at its next tick.
+            if machine.is_active(self.now) {
+                self.drive(director);
+            }
+        }
+    }
+
+    fn schedule_wake(&mut self, director: usize) {
+        let machine = &mut self.machines[director];
+        let Some(core) = &machine.core else { return };
+        let at = core.next_timeout().map(|(instant, _)| {
+            machine.started_at.saturating_add(instant.as_micros().saturating_sub(machine.instant_start))
+        });
+        if at == machine.wake_at {
+            return;
+        }
+        machine.wake_at = at;
+        machine.wake_serial += 1;
+        let serial = machine.wake_serial;
+        if let Some(at) = at {
+            self.schedule(at, Happening::Wake { director, serial });
+        }
+    }
+
+    pub(super) fn wake(&mut self, director: usize, serial: u64) {
+        let machine = &mut self.machines[director];
+        if machine.wake_serial != serial || machine.core.is_none() {
+            return;
+        }
+        machine.wake_at = None;
+        let (second, count) = &mut machine.wakes;
+        if *second != self.now / SECOND {
+            (*second, *count) = (self.now / SECOND, 0);
+        }
+        *count += 1;
+        if *count == WAKES_MAX_PER_SECOND {
+            let reason = machine.core.as_ref().and_then(Director::next_timeout).map(|(_, reason)| reason);
+            let detail = format!("{} spins: {WAKES_MAX_PER_SECOND} ticks in a second, for {reason:?}", Place(director));
+            self.violate(CONTRACT, detail);
+            self.finished = true;
+            return;
+        }
+        self.handle(director, Event::Tick);
+    }
+
+    /// The process dies. `told`: the machine lives and tells the peers.
+    pub(super) fn kill(&mut self, director: usize, told: bool) {
+        let machine = &mut self.machines[director];
+        if machine.core.take().is_none() {
+            return;
+        }
+        // A dead process does not stand still; the next one starts fresh.
+        let paused = machine.paused_total_micros(self.now);
+        (machine.paused_before_micros, machine.paused_from, machine.paused_until) = (paused, self.now, self.now);
+        machine.wake_at = None;
+        machine.wake_serial += 1;
+        machine.writable.clear();
+        let sockets = std::mem::take(&mut machine.sockets);
+        for socket in sockets.into_values() {
+            let (link, side) = match socket.state {
+                SocketState::Accepted(link) => (link, Side::Opener),
+                SocketState::Open(link, side) => (link, side),
+                SocketState::Connecting | SocketState::Gone => continue,
+            };
+            // Programs on the same machine always notice.
+            if told || !socket.is_ring {
+                let content = if self.fault_random.percent(50) { Content::Finish } else { Content::Reset };
+                self.send(link, side, content);
+            }
+            self.network.abandon(link, side);
+        }
+        self.stop_programs(director);
+    }
+
+    fn place_of(&self, address: SocketAddr) -> String {
+        match self.machines.iter().position(|machine| machine.address == address) {
+            Some(director) => Place(director).to_string(),
+            None => address.to_string(),
+        }
+    }
+}
+
+/// A director as the timeline names it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place(pub(super) usize);
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "d{}", self.0 + 1)
+    }
+}
