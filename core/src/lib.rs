@@ -18,6 +18,10 @@ mod lookup;
 mod moves;
 mod ring;
 pub mod settings;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 pub mod time;
 mod timers;
 pub mod users;

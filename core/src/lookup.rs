@@ -120,7 +120,7 @@ impl Director {
                     }
                     self.users.set_weak(slot, false);
                 } else if self.is_near_expiry(user.timestamp_secs, now) && !alone {
-                    self.check_near_expiry(hash, user, now)?;
+                    self.check_near_expiry(hash, user)?;
                 }
                 self.users.touch(slot, user.timestamp_secs.max(timestamp_secs), now);
                 self.users.get(slot)
@@ -140,7 +140,7 @@ impl Director {
     }
 
     /// A user near expiry may be gone elsewhere, and given another backend there: then the ring has to agree first.
-    fn check_near_expiry(&mut self, hash: u32, user: User, now: Now) -> Result<(), Wait> {
+    fn check_near_expiry(&mut self, hash: u32, user: User) -> Result<(), Wait> {
         if !self.ring.synced {
             return Err(Wait::RingNotSynced);
         }

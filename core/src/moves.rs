@@ -89,7 +89,7 @@ impl Director {
     }
 
     /// Gives a user another backend, and starts his kill unless one is running.
-    fn move_user(&mut self, hash: u32, host: HostNumber, originated: bool, now: Now) {
+    pub(crate) fn move_user(&mut self, hash: u32, host: HostNumber, originated: bool, now: Now) {
         let Some((tag, ip)) = self.hosts.get(host).map(|host| (host.tag, host.ip)) else { return };
         let timestamp_secs = clamp_secs(now.unix_secs);
         let mut old_host = None;

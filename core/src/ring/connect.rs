@@ -159,11 +159,14 @@ impl Director {
             debug!("{label}: CONNECT to ourselves ignored");
             return;
         }
-        let removed = self.ring.members.get(address).is_some_and(|member| member.removed);
+        let known = self.ring.members.get(address);
+        let removed = known.is_some_and(|member| member.removed);
+        // To leave a right that works for a member that can't be reached would only lead back here.
+        let unreachable = known.is_some_and(|member| member.is_unreachable(now.instant));
         let right = self.ring.right.and_then(|right| self.link(right)).map(|link| link.peer);
         let has_better =
             right.is_some_and(|right| right == address || self.ring.members.is_better_right(right, address));
-        if removed || has_better {
+        if removed || unreachable || has_better {
             debug!("{label}: CONNECT {address} ignored");
             if right.is_none() {
                 self.timers.set_earlier(Timer::Reconnect, now.instant + RETRY_PAUSE);

@@ -216,6 +216,7 @@ impl Director {
         info!("Connecting to {to} (as {}): {why}", from.ip());
         if let Some(member) = self.ring.members.get_mut(to) {
             member.forget_numbers();
+            member.connect_begins(now);
         }
         let link = Link::new(true, to, now);
         let id = self.connections.add(Kind::Ring(Box::new(link)), Phase::Connecting, LINE_MAX_BYTES);

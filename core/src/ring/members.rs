@@ -8,6 +8,8 @@ use crate::time::{Instant, Now};
 
 /// For this long after a protocol failure nothing is tried with a member.
 pub(crate) const PROTOCOL_FAILURE_PAUSE: Duration = Duration::from_secs(60);
+/// The shortest pause between tries to connect to a member.
+const TRY_PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause between tries to connect to a member that can't be reached.
 const CONNECT_PAUSE_MAX_SECS: u64 = 60;
 /// The longest pause after links that were made and broke again. Such a member lives, so it is worth trying soon: when
@@ -91,10 +93,19 @@ impl Member {
         self.retry_at = Some(now.instant + Duration::from_secs(secs));
     }
 
+    /// A connect begins: however it ends, the next one has to wait a little, so that nothing ever spins.
+    pub(crate) fn connect_begins(&mut self, now: Now) {
+        self.retry_at = Some(now.instant + TRY_PAUSE);
+    }
+
     /// A link to it was made: connecting works.
     pub(crate) fn link_made(&mut self) {
         self.tries_failed = 0;
-        self.retry_at = None;
+    }
+
+    /// Whether the last try to connect failed, and it is too early for the next.
+    pub(crate) fn is_unreachable(&self, now: Instant) -> bool {
+        self.tries_failed > 0 && self.retry_at.is_some_and(|at| now < at)
     }
 
     /// A link to it has held.
@@ -241,6 +252,7 @@ mod tests {
         assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60]);
         member.link_made();
         member.connect_failed(now);
+        assert!(member.is_unreachable(now.instant));
         assert_eq!(member.retry_at, Some(Instant::from_micros(1_000_000)));
     }
 }

@@ -1,0 +1,311 @@
+//! A few directors on a network that delivers at once, with a clock that the test moves: for tests of the core.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use crate::contract::{Action, ConnectionId, Event, Role, Target};
+use crate::director::Director;
+use crate::hash::UsernameHash;
+use crate::settings::{Configuration, ConfiguredHost, Tuning};
+use crate::time::{Instant, Now};
+
+/// Unix time at which tests begin.
+pub(crate) const START_SECS: u64 = 1_795_309_353;
+
+/// The settings that tests begin with: those of the recorded rings.
+pub(crate) fn tuning() -> Tuning {
+    Tuning {
+        user_expire_secs: 60,
+        user_kick_delay: Duration::from_secs(2),
+        username_hash: UsernameHash::parse("%Lu").unwrap(),
+        max_parallel_moves: 100,
+        max_parallel_kicks: 100,
+        ping_idle_timeout: Duration::from_secs(30),
+        ping_max_timeout: Duration::from_secs(60),
+        output_buffer_bytes: 10 * 1024 * 1024,
+        flush_socket: String::new(),
+        master_user_separator: None,
+    }
+}
+
+/// The ring address of a node.
+pub(crate) fn address(node: usize) -> SocketAddr {
+    SocketAddr::from(([127, 0, 1, u8::try_from(node).unwrap()], 9090))
+}
+
+pub(crate) fn configuration(node: usize, nodes: usize) -> Configuration {
+    let host = |n| ConfiguredHost { ip: IpAddr::from([127, 0, 2, n]), hostname: None, tag: Box::default() };
+    Configuration {
+        self_address: address(node),
+        members: (1..=nodes).map(address).collect(),
+        hosts: (1..=5).map(host).collect(),
+        tuning: tuning(),
+    }
+}
+
+/// One end of a connection: a node and its id there.
+type End = (usize, ConnectionId);
+
+/// The directors, by number from 1, and what connects them.
+pub(crate) struct Net {
+    pub(crate) nodes: BTreeMap<usize, Director>,
+    pub(crate) now: Now,
+    peers: BTreeMap<End, End>,
+    /// What test clients have received.
+    received: BTreeMap<End, Vec<u8>>,
+    /// What went from one director to another, with the node that said it: `1>2 LINE`.
+    pub(crate) lines: Vec<String>,
+    /// Pairs of nodes that can't reach each other.
+    pub(crate) cut: BTreeSet<(usize, usize)>,
+    /// Ends that take no output.
+    pub(crate) stuck: BTreeSet<End>,
+    /// What ipc answers to a kick, and nothing if `None`.
+    pub(crate) ipc_answer: Option<&'static [u8]>,
+    ipc: BTreeSet<End>,
+}
+
+impl Net {
+    /// Directors 1 to `count`, started at once.
+    pub(crate) fn start(count: usize) -> Self {
+        let mut net = Self {
+            nodes: BTreeMap::new(),
+            now: Now { instant: Instant::from_micros(1), unix_secs: START_SECS },
+            peers: BTreeMap::new(),
+            received: BTreeMap::new(),
+            lines: Vec::new(),
+            cut: BTreeSet::new(),
+            stuck: BTreeSet::new(),
+            ipc_answer: None,
+            ipc: BTreeSet::new(),
+        };
+        for node in 1..=count {
+            net.start_node(node, configuration(node, count));
+        }
+        net.run();
+        net
+    }
+
+    /// A ring that has synced.
+    pub(crate) fn synced(count: usize) -> Self {
+        let mut net = Self::start(count);
+        net.pass(Duration::from_secs(25));
+        for node in 1..=count {
+            net.assert_synced(node);
+        }
+        net.lines.clear();
+        net
+    }
+
+    pub(crate) fn start_node(&mut self, node: usize, configuration: Configuration) {
+        let director = Director::new(configuration, node as u64, self.now);
+        self.nodes.insert(node, director);
+    }
+
+    /// A node vanishes.
+    pub(crate) fn kill(&mut self, node: usize) {
+        self.nodes.remove(&node);
+        let ends: Vec<End> = self.peers.iter().filter(|(a, b)| a.0 == node && b.0 != node).map(|(_, &b)| b).collect();
+        self.peers.retain(|a, b| a.0 != node && b.0 != node);
+        for end in ends {
+            self.handle(end.0, Event::Closed { connection: end.1, error: None });
+        }
+        self.run();
+    }
+
+    /// All connections between two nodes break, and none can be made until they are joined again.
+    pub(crate) fn cut(&mut self, a: usize, b: usize) {
+        self.cut.insert((a.min(b), a.max(b)));
+        self.break_links(a, b);
+    }
+
+    /// All connections between two nodes break.
+    pub(crate) fn break_links(&mut self, a: usize, b: usize) {
+        let between = |x: &End, y: &End| (x.0, y.0) == (a, b) || (x.0, y.0) == (b, a);
+        let ends: Vec<End> = self.peers.iter().filter(|(x, y)| between(x, y)).map(|(&x, _)| x).collect();
+        self.peers.retain(|x, y| !between(x, y));
+        for end in ends {
+            self.handle(end.0, Event::Closed { connection: end.1, error: Some("Connection reset by peer") });
+        }
+        self.run();
+    }
+
+    pub(crate) fn handle(&mut self, node: usize, event: Event<'_>) {
+        if let Some(director) = self.nodes.get_mut(&node) {
+            director.handle(event, self.now);
+        }
+    }
+
+    /// A client connects.
+    pub(crate) fn connect(&mut self, node: usize, role: Role) -> End {
+        let id = self.nodes.get_mut(&node).unwrap().accept(role, None, self.now);
+        self.received.insert((node, id), Vec::new());
+        self.run();
+        (node, id)
+    }
+
+    /// A client says something.
+    pub(crate) fn say(&mut self, end: End, text: &str) {
+        self.handle(end.0, Event::Received { connection: end.1, bytes: text.as_bytes() });
+        self.run();
+    }
+
+    /// What a client has received since the last call.
+    pub(crate) fn hear(&mut self, end: End) -> String {
+        String::from_utf8(std::mem::take(self.received.get_mut(&end).unwrap())).unwrap()
+    }
+
+    /// Runs administrator's lines and returns what they were answered so far.
+    pub(crate) fn admin(&mut self, node: usize, lines: &str) -> String {
+        let end = self.connect(node, Role::Admin);
+        self.say(end, &format!("VERSION\tdirector-doveadm\t1\t0\n{lines}"));
+        let text = self.hear(end);
+        text.strip_prefix("VERSION\tdirector-doveadm\t1\t0\n").unwrap().to_owned()
+    }
+
+    /// An authreply client, greeted.
+    pub(crate) fn authreply(&mut self, node: usize) -> End {
+        let end = self.connect(node, Role::AuthReply);
+        self.say(end, "VERSION\tdirector-authreply-client\t1\t0\n");
+        assert_eq!(self.hear(end), "VERSION\tdirector-authreply-server\t1\t0\n");
+        end
+    }
+
+    /// The host that a lookup gives, or an empty text while it waits.
+    pub(crate) fn lookup(&mut self, node: usize, user: &str) -> String {
+        let end = self.authreply(node);
+        self.say(end, &format!("OK\t1\tuser={user}\tproxy\n"));
+        let text = self.hear(end);
+        text.trim_end().split("\thost=").nth(1).unwrap_or_default().to_owned()
+    }
+
+    pub(crate) fn assert_synced(&mut self, node: usize) {
+        let status = self.admin(node, "DIRECTOR-LIST\n");
+        assert!(status.contains("\tself\t") && status.contains("\tring synced\t"), "node {node}:\n{status}");
+    }
+
+    /// Lets everything happen that can happen now.
+    pub(crate) fn run(&mut self) {
+        for _ in 0..1_000_000 {
+            if !self.step() {
+                return;
+            }
+        }
+        let tail = self.lines.len().saturating_sub(40);
+        panic!("it never ends; the last lines were:\n{}", self.lines[tail..].join("\n"));
+    }
+
+    fn step(&mut self) -> bool {
+        let mut moved = false;
+        for node in self.nodes.keys().copied().collect::<Vec<_>>() {
+            while let Some(action) = self.nodes.get_mut(&node).and_then(Director::poll_action) {
+                moved = true;
+                self.act(node, action);
+            }
+        }
+        moved
+    }
+
+    fn act(&mut self, node: usize, action: Action) {
+        match action {
+            Action::Connect { connection, target: Target::Ring { to, from } } => {
+                let other = (1..=99).find(|&other| address(other) == to).unwrap();
+                let is_cut = self.cut.contains(&(node.min(other), node.max(other)));
+                if is_cut || !self.nodes.contains_key(&other) {
+                    self.handle(node, Event::ConnectFailed { connection, error: "Connection refused" });
+                    return;
+                }
+                let peer = SocketAddr::new(from, 40000);
+                let accepted = self.nodes.get_mut(&other).unwrap().accept(Role::Ring, Some(peer), self.now);
+                self.peers.insert((node, connection), (other, accepted));
+                self.peers.insert((other, accepted), (node, connection));
+                self.handle(node, Event::Connected { connection });
+            }
+            Action::Connect { connection, target: Target::Ipc } if self.ipc_answer.is_some() => {
+                self.ipc.insert((node, connection));
+                self.handle(node, Event::Connected { connection });
+            }
+            Action::Connect { connection, .. } => {
+                self.handle(node, Event::ConnectFailed { connection, error: "No such file or directory" });
+            }
+            Action::Write { connection } => self.pull((node, connection)),
+            Action::Read { .. } => {}
+            Action::Close { connection } | Action::Abort { connection } => {
+                if matches!(action, Action::Close { .. }) {
+                    self.pull((node, connection));
+                }
+                let end = (node, connection);
+                if let Some(peer) = self.peers.remove(&end) {
+                    self.peers.remove(&peer);
+                    self.handle(peer.0, Event::Closed { connection: peer.1, error: None });
+                }
+                self.handle(node, Event::Closed { connection, error: None });
+            }
+        }
+    }
+
+    fn pull(&mut self, end: End) {
+        if self.stuck.contains(&end) {
+            return;
+        }
+        loop {
+            let Some(director) = self.nodes.get_mut(&end.0) else { return };
+            let bytes = director.poll_output(end.1, self.now).to_vec();
+            if bytes.is_empty() {
+                return;
+            }
+            self.handle(end.0, Event::Written { connection: end.1, bytes: bytes.len() });
+            if let Some(&peer) = self.peers.get(&end) {
+                for line in String::from_utf8_lossy(&bytes).lines() {
+                    self.lines.push(format!("{}>{} {line}", end.0, peer.0));
+                }
+                self.handle(peer.0, Event::Received { connection: peer.1, bytes: &bytes });
+            } else if self.ipc.contains(&end) {
+                if let Some(answer) = self.ipc_answer.filter(|answer| !answer.is_empty()) {
+                    for _ in bytes.split(|&byte| byte == b'\n').skip(1) {
+                        self.handle(end.0, Event::Received { connection: end.1, bytes: answer });
+                    }
+                }
+            } else if let Some(received) = self.received.get_mut(&end) {
+                received.extend_from_slice(&bytes);
+            }
+        }
+    }
+
+    /// Lets time pass, with everything that is due in it.
+    pub(crate) fn pass(&mut self, time: Duration) {
+        let end = self.now.instant + time;
+        let start = self.now;
+        loop {
+            let next = self.nodes.values().filter_map(Director::next_timeout).map(|(at, _)| at).min();
+            let at = next.unwrap_or(end).min(end).max(self.now.instant);
+            self.now.instant = at;
+            self.now.unix_secs = start.unix_secs + at.saturating_since(start.instant).as_secs();
+            for node in self.nodes.keys().copied().collect::<Vec<_>>() {
+                let due = self.nodes[&node].next_timeout().is_some_and(|(due, _)| due <= at);
+                if due {
+                    self.handle(node, Event::Tick);
+                    self.run();
+                    if let Some((again, reason)) = self.nodes.get(&node).and_then(Director::next_timeout) {
+                        assert!(again > at, "node {node} does not let time pass: {reason:?}");
+                    }
+                }
+            }
+            if at >= end {
+                return;
+            }
+        }
+    }
+
+    /// Waits until a node's ring is synced, for a minute at most; returns how long that took.
+    pub(crate) fn wait_synced(&mut self, node: usize) -> Duration {
+        let start = self.now.instant;
+        for _ in 0..600 {
+            if self.admin(node, "DIRECTOR-LIST\n").contains("\tring synced\t") {
+                return self.now.instant.saturating_since(start);
+            }
+            self.pass(Duration::from_millis(100));
+        }
+        panic!("node {node} is not synced after a minute:\n{}", self.admin(node, "DIRECTOR-LIST\n"));
+    }
+}
