@@ -1,5 +1,22 @@
-//! Settings: Dovecot 2.3's names and syntax (settings and hashes, "Settings").
+//! Settings: Dovecot 2.3's names and syntax (settings and hashes, "Settings" and "Syntax").
+//!
+//! [`Settings::load`] reads a file (a whole dovecot.conf, or one with nothing but a director's settings),
+//! [`Configuration::new`] puts addresses for names and finds out which member of the ring we are. Whatever is wrong
+//! comes back as a [`SettingsError`] with file, line and what to do about it.
 
+mod configuration;
+mod describe;
+mod draft;
+mod reader;
+mod syntax;
+mod values;
+
+#[cfg(test)]
+mod configuration_tests;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -21,9 +38,9 @@ pub struct Settings {
     pub base_dir: PathBuf,
     /// log_path: `None` = standard error (also for `/dev/stderr`). `syslog` is `Some("syslog")`.
     pub log_path: Option<PathBuf>,
-    /// info_log_path, where it differs.
+    /// info_log_path, if it is another one; `/dev/stderr` = standard error.
     pub info_log_path: Option<PathBuf>,
-    /// debug_log_path, where it differs.
+    /// debug_log_path (in its absence info_log_path), if it is another one than log_path.
     pub debug_log_path: Option<PathBuf>,
     /// instance_name.
     pub instance_name: String,
@@ -31,9 +48,10 @@ pub struct Settings {
     pub internal_user: String,
     /// default_login_user.
     pub login_user: String,
-    /// The sockets of `service director`, in the order of the file.
+    /// The sockets of `service director` that are on, in the order of the file; then Dovecot's default ones.
     pub listeners: Vec<Listener>,
-    /// Settings that begin with `director_` or stand in `service director` and mean nothing to us: worth a warning.
+    /// What is odd but harmless, such as settings that begin with `director_` or stand in `service director` and mean
+    /// nothing to us: worth a warning each.
     pub warnings: Vec<SettingsError>,
 }
 
@@ -177,7 +195,8 @@ impl std::error::Error for SettingsError {}
 pub trait Files {
     /// The content of a file, or what the system said.
     fn read(&mut self, path: &Path) -> Result<Vec<u8>, String>;
-    /// The files that match a pattern, sorted.
+    /// The files that match a pattern, sorted; no folders. A pattern without wildcards is a path, which matches itself
+    /// if it is there. Braces are already spread out.
     fn glob(&mut self, pattern: &Path) -> Vec<PathBuf>;
 }
 
@@ -187,13 +206,22 @@ impl Settings {
     /// # Errors
     /// The first thing in it that concerns a director and is wrong.
     pub fn load(path: &Path, files: &mut dyn Files) -> Result<Self, SettingsError> {
-        let _ = (path, files);
-        unimplemented!()
+        reader::read(path, files)
     }
 
     /// The names that must be resolved before [`Configuration::new`], each once.
     pub fn names(&self) -> Vec<&str> {
-        unimplemented!()
+        let servers = self.servers.iter().map(|server| &server.host);
+        let mail_servers = self.mail_servers.iter().map(|server| &server.host);
+        let mut seen = BTreeSet::new();
+        servers
+            .chain(mail_servers)
+            .filter_map(|host| match host {
+                HostSetting::Name(name) => Some(name.as_str()),
+                HostSetting::Ip(_) => None,
+            })
+            .filter(|name| seen.insert(*name))
+            .collect()
     }
 }
 
@@ -219,23 +247,4 @@ pub struct ConfiguredHost {
     pub hostname: Option<Box<[u8]>>,
     /// Its tag; may be empty.
     pub tag: Box<[u8]>,
-}
-
-impl Configuration {
-    /// Puts addresses for names and finds out which member we are: the one with the ring listener's own address, if it
-    /// is bound to one, else the first whose address `can_bind`.
-    ///
-    /// `resolve` gives all addresses of a name, or the system's error.
-    ///
-    /// # Errors
-    /// A name without addresses, a member or backend listed twice (with different tags), a ring without us in it, or
-    /// members without a ring listener.
-    pub fn new(
-        settings: &Settings,
-        resolve: &mut dyn FnMut(&str) -> Result<Vec<IpAddr>, String>,
-        can_bind: &mut dyn FnMut(IpAddr) -> bool,
-    ) -> Result<Self, SettingsError> {
-        let _ = (settings, resolve, can_bind);
-        unimplemented!()
-    }
 }
