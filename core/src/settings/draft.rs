@@ -345,8 +345,8 @@ impl Draft {
         let info = or(&self.info_log_path, &log);
         let debug = or(&self.debug_log_path, &info);
         let if_not = |path: String, same: &str| (path != same).then(|| PathBuf::from(path));
+        self.settings.debug_log_path = if_not(debug, &info);
         self.settings.info_log_path = if_not(info, &log);
-        self.settings.debug_log_path = if_not(debug, &log);
         self.settings.log_path = if_not(log, STANDARD_ERROR);
     }
 

@@ -38,9 +38,9 @@ pub struct Settings {
     pub base_dir: PathBuf,
     /// log_path: `None` = standard error (also for `/dev/stderr`). `syslog` is `Some("syslog")`.
     pub log_path: Option<PathBuf>,
-    /// info_log_path, if it is another one; `/dev/stderr` = standard error.
+    /// info_log_path; `None` = as log_path. `/dev/stderr` = standard error.
     pub info_log_path: Option<PathBuf>,
-    /// debug_log_path (in its absence info_log_path), if it is another one than log_path.
+    /// debug_log_path; `None` = as info_log_path. `/dev/stderr` = standard error.
     pub debug_log_path: Option<PathBuf>,
     /// instance_name.
     pub instance_name: String,

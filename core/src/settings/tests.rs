@@ -200,7 +200,7 @@ fn every_setting_is_taken() {
     assert_eq!((settings.internal_user.as_str(), settings.login_user.as_str()), ("a", "b"));
     assert_eq!(settings.log_path.as_deref(), Some(Path::new("/log")));
     assert_eq!(settings.info_log_path.as_deref(), Some(Path::new("/info")));
-    assert_eq!(settings.debug_log_path.as_deref(), Some(Path::new("/info")));
+    assert_eq!(settings.debug_log_path, None);
     assert_eq!(warnings(&settings), []);
 }
 
@@ -582,11 +582,9 @@ fn the_log_goes_to_standard_error_unless_told_otherwise() {
     assert_eq!(logs("log_path = syslog"), [some("syslog"), None, None]);
     assert_eq!(logs("log_path = /a\ninfo_log_path = /a"), [some("/a"), None, None]);
     assert_eq!(logs("log_path = /a\ninfo_log_path = /b\ndebug_log_path = /c"), [some("/a"), some("/b"), some("/c")]);
-    assert_eq!(
-        logs("log_path = /a\ninfo_log_path = /dev/stderr"),
-        [some("/a"), some("/dev/stderr"), some("/dev/stderr")]
-    );
-    assert_eq!(logs("info_log_path = /b\ndebug_log_path = /dev/stderr"), [None, some("/b"), None]);
+    assert_eq!(logs("log_path = /a\ninfo_log_path = /dev/stderr"), [some("/a"), some("/dev/stderr"), None]);
+    assert_eq!(logs("log_path = /a\ninfo_log_path = /b\ndebug_log_path = /a"), [some("/a"), some("/b"), some("/a")]);
+    assert_eq!(logs("info_log_path = /b\ndebug_log_path = /dev/stderr"), [None, some("/b"), some("/dev/stderr")]);
 }
 
 #[test]
