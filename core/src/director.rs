@@ -10,7 +10,7 @@ use crate::connections::{Connection, Connections, Kind, Phase};
 use crate::contract::{Action, ConnectionId, Event, Role};
 use crate::hosts::{Host, Hosts};
 use crate::kick::Ipc;
-use crate::login::{NOTIFY_LINE_MAX_BYTES, Protocol};
+use crate::login::Protocol;
 use crate::lookup::Lookups;
 use crate::moves::Kills;
 use crate::ring::Ring;
@@ -22,6 +22,7 @@ use crate::timers::{Timer, Timers};
 use crate::users::Users;
 use crate::wire::auth;
 use crate::wire::line::LineBuffer;
+use crate::wire::notify;
 
 /// Why the core wants to be called at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -131,7 +132,7 @@ impl Director {
                 id
             }
             Role::Admin => self.accept_admin(),
-            Role::Notify => self.connections.add(Kind::Notify, Phase::Open, NOTIFY_LINE_MAX_BYTES),
+            Role::Notify => self.connections.add(Kind::Notify, Phase::Open, notify::LINE_MAX_BYTES),
         };
         if self.finishing {
             self.connections.abort(id);

@@ -9,12 +9,10 @@ use crate::hosts::HostNumber;
 use crate::lookup::Waiting;
 use crate::time::Now;
 use crate::wire::auth::{self, Reply};
-use crate::wire::line;
+use crate::wire::notify;
 
 /// At most so many lookups of one connection wait: beyond, its lines are left unread.
 const WAITING_MAX: u32 = 1000;
-/// The longest line of a notify FIFO, in bytes.
-pub(crate) const NOTIFY_LINE_MAX_BYTES: usize = 4096;
 
 /// Which of the auth server's protocols is relayed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -210,7 +208,7 @@ impl Director {
 
     /// A line of the notify FIFO.
     pub(crate) fn notify_line(&mut self, line: &[u8], now: Now) {
-        let username = line::unescape(line);
+        let Some(username) = notify::parse(line) else { return };
         debug!("notify: {}", username.escape_ascii());
         self.notify_user(&username, now);
     }

@@ -200,14 +200,14 @@ impl Net {
         for node in self.nodes.keys().copied().collect::<Vec<_>>() {
             while let Some(action) = self.nodes.get_mut(&node).and_then(Director::poll_action) {
                 moved = true;
-                self.act(node, action);
+                self.act(node, &action);
             }
         }
         moved
     }
 
-    fn act(&mut self, node: usize, action: Action) {
-        match action {
+    fn act(&mut self, node: usize, action: &Action) {
+        match *action {
             Action::Connect { connection, target: Target::Ring { to, from } } => {
                 let other = (1..=99).find(|&other| address(other) == to).unwrap();
                 let is_cut = self.cut.contains(&(node.min(other), node.max(other)));

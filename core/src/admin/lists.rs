@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use crate::connections::{Connection, Kind};
 use crate::contract::ConnectionId;
 use crate::director::Director;
+use crate::hash::IpText;
 use crate::time::Now;
 
 use super::{Listing, Outcome};
@@ -19,7 +20,7 @@ impl Director {
     pub(super) fn list_hosts(&mut self, id: ConnectionId) -> Outcome {
         let mut out = Vec::new();
         for (number, host) in self.hosts.iter() {
-            let _ = write!(out, "{}\t{}\t{}\t", host.ip, host.vhosts, self.users.count(number));
+            let _ = write!(out, "{}\t{}\t{}\t", IpText(host.ip), host.vhosts, self.users.count(number));
             crate::wire::line::escape(self.hosts.tag_name(host.tag), &mut out);
             let _ = writeln!(out, "\t{}\t{}", if host.down { 'D' } else { 'U' }, host.updown_changed_secs);
         }
@@ -32,7 +33,7 @@ impl Director {
         let mut out = Vec::new();
         for (_, host) in self.initial.iter() {
             if self.hosts.find(host.ip).is_none() {
-                let _ = writeln!(out, "{}", host.ip);
+                let _ = writeln!(out, "{}", IpText(host.ip));
             }
         }
         out.push(b'\n');
@@ -50,7 +51,7 @@ impl Director {
         }
         for (address, member) in self.ring.members.iter() {
             let failed = member.last_failed_secs();
-            let _ = write!(out, "{}\t{}\t", address.ip(), address.port());
+            let _ = write!(out, "{}\t{}\t", IpText(address.ip()), address.port());
             if address == self.ring.members.self_address() {
                 let status = if !self.ring.handshaked {
                     "ring handshaking".to_owned()
@@ -71,7 +72,7 @@ impl Director {
             }
             for (index, &link_id) in links.iter().enumerate() {
                 if index > 0 {
-                    let _ = write!(out, "{}\t{}\t", address.ip(), address.port());
+                    let _ = write!(out, "{}\t{}\t", IpText(address.ip()), address.port());
                 }
                 let kind = if member.removed { "removed" } else { self.link_type(link_id) };
                 let _ = write!(out, "{kind}\t{failed}\t");
@@ -157,7 +158,7 @@ impl Director {
                     }
                     let Some(host) = self.hosts.get(user.host) else { continue };
                     let expires = u64::from(user.timestamp_secs) + u64::from(self.tuning.user_expire_secs);
-                    let _ = writeln!(out, "{}\t{expires}\t{}", user.hash, host.ip);
+                    let _ = writeln!(out, "{}\t{expires}\t{}", user.hash, IpText(host.ip));
                 }
             }
         };

@@ -11,6 +11,7 @@ use log::{debug, error, info, warn};
 use crate::connections::{Connection, Kind, Phase};
 use crate::contract::ConnectionId;
 use crate::director::Director;
+use crate::hash::IpText;
 use crate::time::Now;
 use crate::timers::Timer;
 use crate::users::Cursor;
@@ -408,7 +409,7 @@ impl Director {
     fn admin_lookup(&mut self, user: &[u8], tag: &[u8]) -> Outcome {
         let hash = self.hash_or_name(user);
         let expire_secs = u64::from(self.tuning.user_expire_secs);
-        let ip = |host: Option<&crate::hosts::Host>| host.map_or(String::new(), |host| host.ip.to_string());
+        let ip = |host: Option<&crate::hosts::Host>| host.map_or(String::new(), |host| IpText(host.ip).to_string());
         let mut current = (String::new(), 0);
         let mut hashed = String::new();
         if let Some(tag) = self.hosts.tag_number(tag) {
