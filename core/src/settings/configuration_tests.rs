@@ -190,7 +190,6 @@ Flush socket: none
 Base directory: /run/dovecot
 Log: /log
 Info log: /dev/stderr
-Debug log: /dev/stderr
 ";
     assert_eq!(settings.describe(&configuration), expected);
 }
