@@ -163,7 +163,7 @@ impl Reader<'_> {
     /// The value of a setting that concerns us: all that it refers to must be there.
     fn value(&mut self, value: Value<'_>, place: &Place) -> Result<Vec<u8>, SettingsError> {
         match value {
-            Value::Quoted(text) => Ok(text.into_owned()),
+            Value::Literal(text) => Ok(text.into_owned()),
             Value::Plain(text) => self.expand(text, place)?.map_err(|name| {
                 let name = name.escape_ascii();
                 let message = format!("no setting named '{name}' was set before this line, and it has no default here");
@@ -183,7 +183,7 @@ impl Reader<'_> {
     /// a private key).
     fn foreign_value(&mut self, value: Value<'_>, place: &Place) -> Result<Option<Vec<u8>>, SettingsError> {
         match value {
-            Value::Quoted(text) => Ok(Some(text.into_owned())),
+            Value::Literal(text) => Ok(Some(text.into_owned())),
             Value::Plain(text) => Ok(self.expand(text, place)?.ok()),
             Value::File(_) => Ok(None),
         }

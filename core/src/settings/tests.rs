@@ -436,6 +436,7 @@ fn variables_stand_for_what_was_set_before() {
     assert_eq!(flush("instance_name = foo\ndirector_flush_socket = unix:a $instance_name x\n"), "unix:a foo x");
     assert_eq!(flush("instance_name = foo\ndirector_flush_socket = unix:$instance_name\n"), "unix:$instance_name");
     assert_eq!(flush("director_flush_socket = \"unix:a $base_dir\""), "unix:a $base_dir");
+    assert_eq!(flush("instance_name = \"unix:a\ndirector_flush_socket = unix:x  $instance_name"), "unix:x \"unix:a");
     assert_eq!(flush("director_flush_socket = unix:a $instance_name\ninstance_name = b"), "unix:a dovecot");
     assert_eq!(flush("director_flush_socket = unix:a\ndirector_flush_socket = $director_flush_socket b"), "unix:a b");
     assert_eq!(
