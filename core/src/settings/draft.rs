@@ -376,7 +376,9 @@ impl Draft {
     ) -> Result<Option<Listener>, SettingsError> {
         let mode = draft.mode.unwrap_or_else(|| draft.default_mode());
         if mode == 0 {
-            if draft.mode.is_none() && draft.place.line > 0 {
+            // The configuration that comes with Dovecot has these sections with nothing in them; somebody who sets an
+            // owner means the socket to be there.
+            if draft.mode.is_none() && !(draft.user.is_empty() && draft.group.is_empty()) {
                 let message = format!("{} has no mode, and Dovecot's default for this one is 0: it is off", draft.name);
                 self.warn(&draft.place, message, "write mode = 0666 or 0600 in the section, or mode = 0");
             }

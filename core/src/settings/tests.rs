@@ -336,6 +336,10 @@ fn a_default_socket_that_is_off_stays_off_without_a_mode() {
         warnings(&settings),
         [(3, "login/director has no mode, and Dovecot's default for this one is 0: it is off")]
     );
+    let settings =
+        good(format!("director_mail_servers = a\n{}", listener("unix_listener login/director", "#mode = 0666")));
+    assert_eq!(warnings(&settings), [], "as in the configuration that comes with Dovecot");
+    assert_eq!(sockets(&settings), ["Admin director-admin false 600 :"]);
     let settings = good(listener("unix_listener director-admin", "user = x"));
     assert_eq!(sockets(&settings), ["Admin director-admin false 600 x:"]);
 }
