@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use log::{Level, debug, error, info, log_enabled, warn};
+use log::{error, info, warn};
 
 use crate::connections::{Connection, Connections, Kind, Phase};
 use crate::contract::{Action, ConnectionId, Event, Role};
@@ -15,7 +15,7 @@ use crate::lookup::Lookups;
 use crate::moves::Kills;
 use crate::ring::Ring;
 use crate::ring::commands::VHOSTS_DEFAULT;
-use crate::ring::link::{Label, Refusal};
+use crate::ring::link::Refusal;
 use crate::settings::{Configuration, ConfiguredHost, Tuning};
 use crate::time::{Instant, Now};
 use crate::timers::{Timer, Timers};
@@ -421,14 +421,8 @@ impl Director {
             return;
         }
         info!("Shutting down, with {} users in the map", self.users.len());
-        for id in self.ring.links.clone() {
-            if log_enabled!(Level::Debug) {
-                debug!("{}: saying QUIT", Label(self, id));
-            }
-            self.quit_link(id, "Shutting down", now);
-        }
+        // From now on no link that ends makes us look for another.
         self.finishing = true;
-        // quit_link looked for another right until now: those attempts end as well.
         for id in self.ring.links.clone() {
             self.quit_link(id, "Shutting down", now);
         }

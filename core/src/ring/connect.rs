@@ -131,6 +131,9 @@ impl Director {
     pub(crate) fn check_preferred_right(&mut self, now: Now) {
         let Some(right) = self.ring.right.and_then(|right| self.link(right)).map(|link| link.peer) else { return };
         let preferred = self.ring.members.rightwards().next();
+        if self.ring.wanted_right.is_some() {
+            return;
+        }
         if preferred.is_some_and(|preferred| preferred != right) {
             self.timers.set_earlier(Timer::PreferredRight, now.instant + PREFERRED_PAUSE);
         } else {
@@ -140,7 +143,8 @@ impl Director {
 
     /// The time of the preferred-right timer has come.
     pub(crate) fn connect_preferred(&mut self, now: Now) {
-        let Some(preferred) = self.ring.members.rightwards().next() else { return };
+        let wanted = self.ring.wanted_right.take().filter(|&address| self.ring.members.is_listed(address));
+        let Some(preferred) = wanted.or_else(|| self.ring.members.rightwards().next()) else { return };
         let connecting = self
             .ring
             .links
@@ -161,12 +165,11 @@ impl Director {
         }
         let known = self.ring.members.get(address);
         let removed = known.is_some_and(|member| member.removed);
-        // To leave a right that works for a member that can't be reached would only lead back here.
-        let unreachable = known.is_some_and(|member| member.is_unreachable(now.instant));
+        let too_early_until = known.and_then(|member| member.too_early_until(now.instant));
         let right = self.ring.right.and_then(|right| self.link(right)).map(|link| link.peer);
         let has_better =
             right.is_some_and(|right| right == address || self.ring.members.is_better_right(right, address));
-        if removed || unreachable || has_better {
+        if removed || has_better {
             debug!("{label}: CONNECT {address} ignored");
             if right.is_none() {
                 self.timers.set_earlier(Timer::Reconnect, now.instant + RETRY_PAUSE);
@@ -174,6 +177,13 @@ impl Director {
             return;
         }
         self.ring.members.add(address);
+        if let (Some(until), Some(_)) = (too_early_until, right) {
+            // To leave a right that works for a member that could not be reached a moment ago may lead back here at
+            // once, and so on for ever: the new one is tried first.
+            self.ring.wanted_right = Some(address);
+            self.timers.set_earlier(Timer::PreferredRight, until);
+            return;
+        }
         // The sender reads no more, and links that were to become our right are not needed: one is enough.
         let outgoing: Vec<_> =
             self.ring.links.iter().copied().filter(|&id| self.link(id).is_some_and(|link| link.outgoing)).collect();

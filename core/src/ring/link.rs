@@ -368,6 +368,9 @@ impl Director {
         }
         if self.ring.right.is_none() {
             self.connect_right("Reconnecting after disconnection", now);
+        } else {
+            // It may have been a try to reach the preferred one: there will be another.
+            self.check_preferred_right(now);
         }
     }
 

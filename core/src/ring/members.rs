@@ -50,6 +50,8 @@ pub(crate) struct Member {
     tries_failed: u32,
     /// Links in a row that were made and broke early.
     flaps: u32,
+    /// When a connect last began.
+    tried_at: Option<Instant>,
     /// Not before this is it tried again, unless there is nobody else.
     pub(crate) retry_at: Option<Instant>,
 }
@@ -66,6 +68,7 @@ impl Member {
             protocol_failure: None,
             tries_failed: 0,
             flaps: 0,
+            tried_at: None,
             retry_at: None,
         }
     }
@@ -95,6 +98,7 @@ impl Member {
 
     /// A connect begins: however it ends, the next one has to wait a little, so that nothing ever spins.
     pub(crate) fn connect_begins(&mut self, now: Now) {
+        self.tried_at = Some(now.instant);
         self.retry_at = Some(now.instant + TRY_PAUSE);
     }
 
@@ -103,9 +107,10 @@ impl Member {
         self.tries_failed = 0;
     }
 
-    /// Whether the last try to connect failed, and it is too early for the next.
-    pub(crate) fn is_unreachable(&self, now: Instant) -> bool {
-        self.tries_failed > 0 && self.retry_at.is_some_and(|at| now < at)
+    /// When it may be tried again although its last try failed a moment ago; `None`: at once.
+    pub(crate) fn too_early_until(&self, now: Instant) -> Option<Instant> {
+        let until = self.tried_at? + TRY_PAUSE;
+        (self.tries_failed > 0 && now < until).then_some(until)
     }
 
     /// A link to it has held.
@@ -252,7 +257,6 @@ mod tests {
         assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60]);
         member.link_made();
         member.connect_failed(now);
-        assert!(member.is_unreachable(now.instant));
         assert_eq!(member.retry_at, Some(Instant::from_micros(1_000_000)));
     }
 }

@@ -60,6 +60,8 @@ pub(crate) struct Ring {
     pub(crate) alone_since: Option<Instant>,
     /// We have accepted that nobody else can be reached.
     pub(crate) alone: bool,
+    /// A member that we were told to connect to, and could not a moment before.
+    pub(crate) wanted_right: Option<SocketAddr>,
     /// Newcomers that belong elsewhere if our left proves to be alive.
     pub(crate) misplaced: Vec<ConnectionId>,
 }
@@ -86,6 +88,7 @@ impl Ring {
             held_syncs: BTreeMap::new(),
             alone_since: None,
             alone: false,
+            wanted_right: None,
             misplaced: Vec::new(),
         }
     }
