@@ -72,6 +72,8 @@ impl World {
             }
         };
         match program {
+            // What a dead director has still said reaches nobody: its login process has noticed.
+            Program::Login if !self.clients.needs(director, link) => {}
             Program::Login => self.lookups_answered(director, &bytes),
             Program::Notify => {
                 let detail = format!("{} wrote to a notify connection: {}", Place(director), Shown(&bytes));
