@@ -37,10 +37,7 @@ impl Director {
         }
         let alone_since = *self.ring.alone_since.get_or_insert(now.instant);
         let may_try = |director: &Self, address: SocketAddr| {
-            let member = director.ring.members.get(address);
-            member.is_some_and(|member| {
-                member.retry_at.is_none_or(|at| at <= now.instant) && !member.is_banned(now.instant)
-            })
+            director.ring.members.get(address).is_some_and(|member| member.may_be_tried(now.instant))
         };
         if let Some(&address) = others.iter().find(|&&address| may_try(self, address)) {
             self.start_link(address, why, now);
@@ -150,7 +147,9 @@ impl Director {
             .links
             .iter()
             .any(|&id| self.link(id).is_some_and(|link| link.outgoing && (link.peer == preferred || !link.done)));
-        if connecting || self.ring.right.is_none() {
+        let too_early = self.ring.members.get(preferred).is_none_or(|member| !member.may_be_tried(now.instant));
+        if connecting || too_early || self.ring.right.is_none() {
+            self.check_preferred_right(now);
             return;
         }
         self.start_link(preferred, "It is our preferred right", now);

@@ -26,6 +26,8 @@ const DONE_TIMEOUT_OUTGOING: Duration = Duration::from_secs(30);
 const DONE_TIMEOUT_INCOMING: Duration = Duration::from_secs(40);
 /// A connection that ends before this counts as a network failure.
 pub(crate) const SHORT_LIFE: Duration = Duration::from_secs(40);
+/// A link that is nobody's neighbour is told where it belongs this often.
+const STRAY_PAUSE: Duration = Duration::from_secs(3);
 /// A newcomer that was told to go elsewhere has this long.
 const NEWCOMER_LEAVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A handshake's users are produced when less than this waits to be written…
@@ -632,9 +634,45 @@ impl Director {
     pub(crate) fn send_misplaced_away(&mut self, now: Now) {
         let Some(left) = self.ring.left.and_then(|left| self.link(left)).and_then(|link| link.member) else { return };
         for id in std::mem::take(&mut self.ring.misplaced) {
+            let newcomer = self.link(id).and_then(|link| link.member);
+            if newcomer.is_none_or(|newcomer| !self.ring.members.is_better_left(left, newcomer)) {
+                continue;
+            }
             self.send(id, &Line::Connect { address: left });
             self.timers.set(Timer::NewcomerLeave(id), now.instant + NEWCOMER_LEAVE_TIMEOUT);
         }
+    }
+
+    /// Incoming links that are finished and not our left: their members belong elsewhere, or our left does.
+    pub(crate) fn strays(&self) -> impl Iterator<Item = (ConnectionId, SocketAddr)> {
+        let others = self.ring.links.iter().copied().filter(|&id| self.ring.left != Some(id));
+        others.filter_map(|id| {
+            let link = self.link(id)?;
+            if link.outgoing || !link.done { None } else { Some((id, link.member?)) }
+        })
+    }
+
+    /// Our left lives. Links that should have gone, or taken its place, and did neither are told again: what was said
+    /// the first time may have been lost with another link.
+    pub(crate) fn settle_strays(&mut self, now: Now) {
+        let Some(left) = self.ring.left else { return };
+        let Some(left_address) = self.link(left).and_then(|link| link.member) else { return };
+        if now.instant < self.ring.strays_told + STRAY_PAUSE {
+            return;
+        }
+        let strays: Vec<_> = self.strays().filter(|&(id, _)| self.link_age(id, now) >= STRAY_PAUSE).collect();
+        for (id, address) in strays {
+            self.ring.strays_told = now.instant;
+            if self.ring.members.is_better_left(address, left_address) {
+                self.send(left, &Line::Connect { address });
+            } else {
+                self.send(id, &Line::Connect { address: left_address });
+            }
+        }
+    }
+
+    fn link_age(&self, id: ConnectionId, now: Now) -> Duration {
+        self.link(id).map_or(Duration::ZERO, |link| now.instant.saturating_since(link.started))
     }
 
     /// Whether a handshake's DONE comes from one of our kind.
@@ -665,6 +703,8 @@ impl Director {
             self.ring.misplaced.retain(|&other| other != id);
             self.timers.clear(Timer::NewcomerLeave(id));
             self.neighbours_changed(now);
+            // Its handshake has just proved that it lives.
+            self.send_misplaced_away(now);
         }
         Ok(())
     }

@@ -107,6 +107,11 @@ impl Member {
         self.tries_failed = 0;
     }
 
+    /// Whether its pauses are over.
+    pub(crate) fn may_be_tried(&self, now: Instant) -> bool {
+        self.retry_at.is_none_or(|at| at <= now) && !self.is_banned(now)
+    }
+
     /// When it may be tried again although its last try failed a moment ago; `None`: at once.
     pub(crate) fn too_early_until(&self, now: Instant) -> Option<Instant> {
         let until = self.tried_at? + TRY_PAUSE;

@@ -62,6 +62,8 @@ pub(crate) struct Ring {
     pub(crate) alone: bool,
     /// A member that we were told to connect to, and could not a moment before.
     pub(crate) wanted_right: Option<SocketAddr>,
+    /// When links that are nobody's neighbour were last told where they belong.
+    pub(crate) strays_told: Instant,
     /// Newcomers that belong elsewhere if our left proves to be alive.
     pub(crate) misplaced: Vec<ConnectionId>,
 }
@@ -89,6 +91,7 @@ impl Ring {
             alone_since: None,
             alone: false,
             wanted_right: None,
+            strays_told: now.instant,
             misplaced: Vec::new(),
         }
     }

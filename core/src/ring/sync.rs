@@ -83,6 +83,7 @@ impl Director {
                 self.arm_ping(id, now);
             }
         }
+        self.timers.set_earlier(Timer::SyncResend, now.instant + RESEND_PAUSE);
     }
 
     /// Sends our SYNC with its present number.
@@ -106,8 +107,12 @@ impl Director {
         }
         if self.ring.right.is_none() {
             self.connect_right("The ring is not synced", now);
-        } else if self.ring.left.is_some() {
-            self.send_sync(now);
+        } else {
+            if self.ring.left.is_some() {
+                self.send_sync(now);
+            }
+            // A ring that is not whole has to find itself: the member next to us is asked sooner than in a whole one.
+            self.connect_preferred(now);
         }
         self.timers.set_earlier(Timer::SyncResend, now.instant + RESEND_PAUSE);
     }
@@ -297,8 +302,9 @@ impl Director {
             member.link_held();
         }
         self.arm_ping(id, now);
-        if self.ring.left == Some(id) && !self.ring.misplaced.is_empty() {
+        if self.ring.left == Some(id) {
             self.send_misplaced_away(now);
+            self.settle_strays(now);
         }
     }
 
@@ -313,7 +319,10 @@ impl Director {
                 let silent = link.last_input.max(sent) + self.tuning.ping_idle_timeout;
                 silent.min(sent + self.tuning.ping_max_timeout)
             }
-            None => link.last_input + if self.ring.synced { PING_IDLE } else { PING_IDLE_UNSYNCED },
+            None => {
+                let stray = self.ring.left == Some(id) && self.strays().next().is_some();
+                link.last_input + if self.ring.synced && !stray { PING_IDLE } else { PING_IDLE_UNSYNCED }
+            }
         })
     }
 
