@@ -42,6 +42,8 @@ pub(crate) struct Member {
     /// The last USER-WEAK number that was sent on although seen before, and how often.
     pub(crate) weak_repeated: (u32, u32),
     pub(crate) sync_seen: Option<SyncSeen>,
+    /// When a SYNC of its told us last that it had restarted.
+    pub(crate) restart_believed: Option<Instant>,
     /// The hosts-hash in its SYNC that differed from ours once.
     pub(crate) differing_hosts_hash: Option<u32>,
     pub(crate) network_failure: Option<Failure>,
@@ -63,6 +65,7 @@ impl Member {
             seq_seen: 0,
             weak_repeated: (0, 0),
             sync_seen: None,
+            restart_believed: None,
             differing_hosts_hash: None,
             network_failure: None,
             protocol_failure: None,

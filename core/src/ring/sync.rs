@@ -19,8 +19,9 @@ use crate::wire::ring::{Line, MINOR, Origin, PingInfo, SyncInfo, minor};
 const RESEND_PAUSE: Duration = Duration::from_secs(5);
 /// The same SYNC of somebody else is sent on so often: resends must pass, orphans must end.
 const FORWARD_MAX: u32 = 4;
-/// A lower SYNC number whose time is so much newer comes from a director whose restart we missed.
-const RESTART_MISSED_SECS: u64 = 120;
+/// A SYNC with a lower number and a newer time comes from a director whose restart we missed. That is believed so often
+/// at most: two orphans of a director that is gone must not keep each other alive.
+const RESTART_BELIEVED_PAUSE: Duration = Duration::from_secs(2);
 /// A link that says nothing for this long is pinged…
 const PING_IDLE: Duration = Duration::from_secs(15);
 /// … and sooner while everybody waits for a SYNC.
@@ -157,7 +158,7 @@ impl Director {
             self.own_sync_received(origin.seq, info, now);
             return;
         }
-        if !self.pass_sync(id, origin, info) {
+        if !self.pass_sync(id, origin, info, now) {
             return;
         }
         if self.ring.change_counter != self.ring.sync_change_counter
@@ -187,7 +188,7 @@ impl Director {
     }
 
     /// Another's SYNC: sends it on if it should go on. Returns false if it was stale.
-    fn pass_sync(&mut self, id: ConnectionId, origin: Origin, info: Option<SyncInfo>) -> bool {
+    fn pass_sync(&mut self, id: ConnectionId, origin: Origin, info: Option<SyncInfo>, now: Now) -> bool {
         let own_hash = self.hosts.hosts_hash();
         let Some(member) = self.ring.members.get_mut(origin.address) else { return false };
         if member.removed {
@@ -196,9 +197,11 @@ impl Director {
         let timestamp_secs = info.map_or(0, |info| info.timestamp_secs);
         match &mut member.sync_seen {
             Some(seen) if origin.seq < seen.seq => {
-                if timestamp_secs < seen.timestamp_secs.saturating_add(RESTART_MISSED_SECS) {
+                let believed = member.restart_believed.is_none_or(|at| at + RESTART_BELIEVED_PAUSE <= now.instant);
+                if timestamp_secs <= seen.timestamp_secs || !believed {
                     return false;
                 }
+                member.restart_believed = Some(now.instant);
                 *seen = SyncSeen { seq: origin.seq, timestamp_secs, forwarded: 0 };
             }
             Some(seen) if origin.seq == seen.seq && timestamp_secs == seen.timestamp_secs => {
