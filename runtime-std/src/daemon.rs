@@ -157,14 +157,12 @@ impl Daemon {
         self.dialer.watch(|role| self.listeners.has(role));
         self.switchboard.reload(configuration);
         self.settings = settings;
-        log::info!("settings read again");
         changes
     }
 
     /// SIGTERM: nobody comes in any more, everybody is told. Then wait for
     /// [`Switchboard::is_finished`], for [`SHUTDOWN_PATIENCE`](crate::switchboard::SHUTDOWN_PATIENCE) at most.
     pub fn shutdown(&mut self) {
-        log::info!("shutting down");
         self.listeners.remove_files();
         self.switchboard.shutdown();
     }

@@ -12,7 +12,7 @@
 //! timer             ──────────▶   tick()            ──────────▶   handle(Tick)
 //! ```
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -34,13 +34,6 @@ pub const ACCEPT_TURN_MAX: usize = 64;
 
 /// The pause in accepting when there are no descriptors left: only connections that end can help.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// How long a connection that the core has closed may take to write what is waiting. A peer that takes nothing must not
-/// keep its descriptor for ever.
-const FLUSH_PATIENCE: Duration = Duration::from_secs(10);
-
-/// How long the peer of a closed TCP connection may then take to close its side.
-const DRAIN_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long [`Switchboard::is_finished`] may stay false after [`Switchboard::shutdown`] before a runtime ends anyway.
 pub const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(5);
@@ -104,14 +97,14 @@ pub struct Switchboard {
     connections: Vec<Option<Connection>>,
     /// Connections with output that has not been tried yet.
     unwritten: VecDeque<ConnectionId>,
-    /// Connections that are being closed, to be dropped at the latest at that time.
-    lingering: BTreeSet<(Instant, ConnectionId)>,
     notices: VecDeque<Notice>,
     /// For reading; wiped after each use, since passwords come through it.
     buffer: Box<[u8]>,
     /// "No descriptors left" has been said.
     starving: bool,
     shut_down: bool,
+    /// Counts calls of `settle`.
+    round: u64,
 }
 
 #[derive(Debug)]
@@ -125,6 +118,8 @@ struct Connection {
     /// It takes no output any more, but there may be input: output is thrown away until the end is read.
     mute: bool,
     writing: Writing,
+    /// When it had its last turn to write.
+    round: u64,
     closing: Closing,
 }
 
@@ -138,7 +133,7 @@ enum Writing {
     Blocked,
 }
 
-/// How far the core's [`Action::Close`] has come.
+/// How far the core's [`Action::Close`] has come. If a peer makes it last too long, the core aborts it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Closing {
     No,
@@ -158,11 +153,11 @@ impl Switchboard {
             clock,
             connections: Vec::new(),
             unwritten: VecDeque::new(),
-            lingering: BTreeSet::new(),
             notices: VecDeque::new(),
             buffer: vec![0; RECEIVE_MAX_BYTES].into(),
             starving: false,
             shut_down: false,
+            round: 0,
         };
         this.settle();
         this
@@ -186,21 +181,11 @@ impl Switchboard {
 
     /// When to call [`Switchboard::tick`].
     pub fn next_timeout(&self) -> Option<Instant> {
-        let core = self.director.next_timeout().and_then(|(instant, _)| self.clock.when(instant));
-        let linger = self.lingering.first().map(|&(until, _)| until);
-        [core, linger].into_iter().flatten().min()
+        self.director.next_timeout().and_then(|(instant, _)| self.clock.when(instant))
     }
 
     /// A timeout has come (or not: harmless).
     pub fn tick(&mut self) {
-        let now = Instant::now();
-        while let Some(&(until, connection)) = self.lingering.first() {
-            if until > now {
-                break;
-            }
-            self.lingering.pop_first();
-            self.gone(connection, None);
-        }
         self.handle(Event::Tick);
         self.settle();
     }
@@ -260,6 +245,7 @@ impl Switchboard {
             reading: true,
             mute: false,
             writing: Writing::Nothing,
+            round: 0,
             closing: Closing::No,
         });
         self.notices.push_back(Notice::Watch { connection: id, descriptor });
@@ -379,6 +365,7 @@ impl Switchboard {
     /// Does what the core wants until it wants nothing: actions first, so that all output which one input causes is
     /// written together; then the output, which may cause more actions.
     fn settle(&mut self) {
+        self.round += 1;
         loop {
             while let Some(action) = self.director.poll_action() {
                 self.carry_out(action);
@@ -398,6 +385,7 @@ impl Switchboard {
                     reading: true,
                     mute: false,
                     writing: Writing::Nothing,
+                    round: 0,
                     closing: Closing::No,
                 });
                 self.notices.push_back(Notice::Dial { connection, target });
@@ -434,15 +422,20 @@ impl Switchboard {
         entry.closing = Closing::Flushing;
         // If there is no output, that is found there.
         self.queue(connection);
-        self.lingering.insert((Instant::now() + FLUSH_PATIENCE, connection));
         self.notices.push_back(Notice::Interest { connection });
     }
 
-    /// Puts a connection among those whose output is to be tried, unless it waits for its socket.
+    /// Puts a connection among those whose output is to be tried, unless it waits for its socket. If it has had its turn
+    /// already, the core is producing a long answer piece by piece: then others come first.
     fn queue(&mut self, connection: ConnectionId) {
-        if let Some(entry) = self.connection_mut(connection)
-            && entry.writing == Writing::Nothing
-        {
+        let round = self.round;
+        let Some(entry) = self.connection_mut(connection) else { return };
+        if entry.writing != Writing::Nothing {
+            return;
+        }
+        if entry.round == round {
+            self.blocked(connection);
+        } else {
             entry.writing = Writing::Queued;
             self.unwritten.push_back(connection);
         }
@@ -451,11 +444,13 @@ impl Switchboard {
     /// Writes as much of a connection's output as its socket takes, within one turn.
     fn write(&mut self, connection: ConnectionId) {
         let mut turn = 0;
+        let round = self.round;
         loop {
             let Some(entry) = self.connections.get_mut(connection.slot()).and_then(Option::as_mut) else { return };
             if entry.id != connection {
                 return;
             }
+            entry.round = round;
             let Some(descriptor) = &entry.descriptor else {
                 // Output for a connection that is not there yet: it is asked for again when it is.
                 entry.writing = Writing::Nothing;
@@ -524,7 +519,6 @@ impl Switchboard {
                 .is_some_and(|descriptor| rustix::net::shutdown(&**descriptor, Shutdown::Write).is_ok());
         if told {
             entry.closing = Closing::Draining;
-            self.lingering.insert((Instant::now() + DRAIN_PATIENCE, connection));
             self.notices.push_back(Notice::Interest { connection });
         } else {
             self.gone(connection, None);
@@ -558,3 +552,6 @@ impl Switchboard {
         self.connections.get_mut(id.slot())?.as_mut().filter(|connection| connection.id == id)
     }
 }
+
+#[cfg(test)]
+mod tests;
