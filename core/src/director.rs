@@ -243,6 +243,8 @@ impl Director {
             self.update_reading(relay.other);
             return;
         }
+        // What an auth server says is output for its client.
+        let grows = if let Kind::Auth(relay) = connection.kind { relay.other } else { id };
         let max_bytes = connection.lines.max_bytes();
         let mut lines = std::mem::replace(&mut connection.lines, LineBuffer::new(max_bytes));
         self.link_input(id, bytes.len(), now);
@@ -252,7 +254,7 @@ impl Director {
         } else if let Some(connection) = self.connections.get_mut(id) {
             connection.lines = lines;
         }
-        self.update_reading(id);
+        self.update_reading(grows);
     }
 
     /// One line. Returns whether to go on with what came with it.
