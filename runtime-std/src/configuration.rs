@@ -1,6 +1,5 @@
 //! The configuration: from files and names to what the core runs with, and `--check`.
 
-use std::fmt::Write as _;
 use std::fs;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
@@ -226,150 +225,45 @@ pub struct Checked {
     pub text: String,
     /// What is odd.
     pub warnings: Vec<SettingsError>,
-    /// What is wrong, if anything.
+    /// What is wrong, if anything; then there is no text.
     pub error: Option<SettingsError>,
 }
 
-/// `--check`: reads a configuration, and describes as much of it as makes sense.
+/// `--check`: reads a configuration, and describes what was understood.
 pub fn check(file: &Path) -> Checked {
-    let mut settings = match read(file) {
+    let settings = match read(file) {
         Ok(settings) => settings,
         Err(error) => return Checked { error: Some(error), ..Checked::default() },
     };
-    let warnings = std::mem::take(&mut settings.warnings);
-    let mut text = String::new();
-    // Writing to a string cannot fail.
-    let _ = describe_settings(&mut text, &settings);
-    let error = match resolve(&settings, Duration::ZERO) {
-        Ok(configuration) => {
-            let _ = describe_configuration(&mut text, &configuration);
-            None
-        }
-        Err(error) => Some(error),
-    };
-    Checked { text, warnings, error }
-}
-
-fn describe_settings(text: &mut String, settings: &Settings) -> std::fmt::Result {
-    let stderr = Path::new("standard error");
-    writeln!(text, "base_dir: {}", settings.base_dir.display())?;
-    writeln!(text, "log: {}", settings.log_path.as_deref().unwrap_or(stderr).display())?;
-    writeln!(text, "sockets:")?;
-    if settings.listeners.is_empty() {
-        writeln!(text, "  none: nobody can ask this director anything (service director has no listeners)")?;
+    let warnings = settings.warnings.clone();
+    match resolve(&settings, Duration::ZERO) {
+        Ok(configuration) => Checked { text: settings.describe(&configuration), warnings, error: None },
+        Err(error) => Checked { text: String::new(), warnings, error: Some(error) },
     }
-    for listener in &settings.listeners {
-        write!(text, "  {:<9} ", role_name(listener.role))?;
-        match &listener.socket {
-            Socket::File { path, fifo, mode, user, group } => {
-                let kind = if *fifo { "fifo" } else { "unix" };
-                write!(text, "{kind} {} mode {mode:04o}", settings.base_dir.join(path).display())?;
-                for (what, name) in [("user", user), ("group", group)] {
-                    if !name.is_empty() {
-                        write!(text, " {what} {name}")?;
-                    }
-                }
-            }
-            Socket::Inet { addresses, port, .. } => {
-                write!(text, "tcp")?;
-                for ip in addresses {
-                    write!(text, " {}", SocketAddr::new(*ip, *port))?;
-                }
-                if addresses.is_empty() {
-                    write!(text, " port {port} of every address")?;
-                }
-            }
-        }
-        writeln!(text)?;
-    }
-    let tuning = &settings.tuning;
-    writeln!(
-        text,
-        "users: hashed by {}, remembered for {} s, let in again {} s after a kick",
-        tuning.username_hash.template(),
-        tuning.user_expire_secs,
-        tuning.user_kick_delay.as_secs_f64()
-    )?;
-    writeln!(text, "at once: {} moves, {} kicks", tuning.max_parallel_moves, tuning.max_parallel_kicks)?;
-    writeln!(
-        text,
-        "ring links: given up after {} s without input or {} s without a pong, or with {} bytes waiting",
-        tuning.ping_idle_timeout.as_secs_f64(),
-        tuning.ping_max_timeout.as_secs_f64(),
-        tuning.output_buffer_bytes
-    )?;
-    if !tuning.flush_socket.is_empty() {
-        writeln!(text, "flush: {}", tuning.flush_socket)?;
-    }
-    if let Some(separator) = tuning.master_user_separator {
-        writeln!(text, "master user separator: {}", char::from(separator))?;
-    }
-    Ok(())
-}
-
-fn describe_configuration(text: &mut String, configuration: &Configuration) -> std::fmt::Result {
-    if configuration.members.is_empty() {
-        writeln!(text, "ring: none, this director stands alone (director_servers is empty)")?;
-    } else {
-        writeln!(text, "ring:")?;
-        for member in &configuration.members {
-            let this = if *member == configuration.self_address { " (this director)" } else { "" };
-            writeln!(text, "  {member}{this}")?;
-        }
-    }
-    writeln!(text, "backends:")?;
-    for host in &configuration.hosts {
-        write!(text, "  {}", host.ip)?;
-        if let Some(name) = &host.hostname {
-            write!(text, " {}", String::from_utf8_lossy(name))?;
-        }
-        if !host.tag.is_empty() {
-            write!(text, " @{}", String::from_utf8_lossy(&host.tag))?;
-        }
-        writeln!(text)?;
-    }
-    if configuration.hosts.is_empty() {
-        writeln!(
-            text,
-            "  none: users wait until the ring or an administrator adds one (director_mail_servers is empty)"
-        )?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use director_core::hash::UsernameHash;
-    use director_core::settings::{Place, Tuning};
+    use director_core::settings::Place;
+
+    /// A file that is only in memory.
+    struct Text(&'static str);
+
+    impl Files for Text {
+        fn read(&mut self, _: &Path) -> Result<Vec<u8>, String> {
+            Ok(self.0.into())
+        }
+
+        fn glob(&mut self, _: &Path) -> Vec<PathBuf> {
+            Vec::new()
+        }
+    }
 
     /// Settings of a standalone director without sockets.
     pub(crate) fn settings() -> Settings {
-        Settings {
-            servers: Vec::new(),
-            mail_servers: Vec::new(),
-            tuning: Tuning {
-                user_expire_secs: 900,
-                user_kick_delay: Duration::from_secs(2),
-                username_hash: UsernameHash::parse("%Lu").unwrap(),
-                max_parallel_moves: 100,
-                max_parallel_kicks: 100,
-                ping_idle_timeout: Duration::from_secs(30),
-                ping_max_timeout: Duration::from_secs(60),
-                output_buffer_bytes: 10 << 20,
-                flush_socket: String::new(),
-                master_user_separator: None,
-            },
-            base_dir: "/nonexistent".into(),
-            log_path: None,
-            info_log_path: None,
-            debug_log_path: None,
-            instance_name: "dovecot".into(),
-            internal_user: "dovecot".into(),
-            login_user: "dovenull".into(),
-            listeners: Vec::new(),
-            warnings: Vec::new(),
-        }
+        let text = "base_dir = /nonexistent\nlog_path = /dev/stderr\n";
+        Settings::load(Path::new("director.conf"), &mut Text(text)).unwrap()
     }
 
     fn listener(path: &str, fifo: bool, user: &str, group: &str) -> Listener {
@@ -428,7 +322,33 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn without_a_file_the_usual_ones_are_named() {
+    fn a_named_file_wins() {
         assert_eq!(find(Some(Path::new("x"))).unwrap(), Path::new("x"));
+    }
+
+    #[test]
+    fn check_describes_or_names_file_and_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("director.conf");
+        let listener = "service director {\n unix_listener login/director {\n mode = 0666\n user = USER\n }\n}\n";
+        fs::write(&file, format!("director_mail_servers = 10.0.0.1\n{}", listener.replace("USER", "root"))).unwrap();
+        let checked = check(&file);
+        assert_eq!(checked.error, None);
+        assert!(checked.text.contains("10.0.0.1"), "{}", checked.text);
+        assert!(checked.warnings.iter().any(|warning| warning.remedy.contains("login/ext/director")));
+        fs::write(&file, listener.replace("USER", "no-such-user")).unwrap();
+        let checked = check(&file);
+        let error = checked.error.unwrap().to_string();
+        assert!(error.starts_with(&format!("{}:", file.display())), "{error}");
+        assert_eq!(check(Path::new("/nonexistent/x")).text, "");
+    }
+
+    #[test]
+    fn a_path_that_no_socket_can_have_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("director.conf");
+        let name = "x".repeat(SOCKET_PATH_MAX_BYTES);
+        fs::write(&file, format!("service director {{\n unix_listener {name}-admin {{\n }}\n}}\n")).unwrap();
+        assert!(check(&file).error.unwrap().message.contains("longer than a socket's path"));
     }
 }

@@ -98,13 +98,15 @@ impl Daemon {
         let file = configuration::find(options.config.as_deref())?;
         let Loaded { settings, configuration, .. } = configuration::load(&file, RESOLVE_PATIENCE)?;
         log.point(&settings)?;
-        log::info!(
-            "director {} starts with {}: {} members in the ring, {} backends",
-            env!("CARGO_PKG_VERSION"),
-            file.display(),
-            configuration.members.len().max(1),
-            configuration.hosts.len()
-        );
+        log::info!("director {} starts with {}", env!("CARGO_PKG_VERSION"), file.display());
+        match configuration.members.len() {
+            0 => log::info!("standalone, with {} backends", configuration.hosts.len()),
+            members => log::info!(
+                "{} in a ring of {members}, with {} backends",
+                configuration.self_address,
+                configuration.hosts.len()
+            ),
+        }
         warn(&settings);
         process::raise_open_files_limit();
         let started = Listeners::open(&settings).inspect_err(|failure| {
