@@ -89,11 +89,11 @@ impl Timers {
         }
     }
 
-    /// Disarms a timer.
-    pub(crate) fn clear(&mut self, timer: Timer) {
-        if let Some(at) = self.armed.remove(&timer) {
-            self.order.remove(&(at, timer));
-        }
+    /// Disarms a timer. Returns the time for which it was armed.
+    pub(crate) fn clear(&mut self, timer: Timer) -> Option<Instant> {
+        let at = self.armed.remove(&timer)?;
+        self.order.remove(&(at, timer));
+        Some(at)
     }
 
     /// Takes out the first timer whose time has come: it is disarmed before it fires.

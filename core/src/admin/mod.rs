@@ -12,7 +12,7 @@ use crate::connections::{Connection, Kind, Phase};
 use crate::contract::ConnectionId;
 use crate::director::Director;
 use crate::hash::IpText;
-use crate::time::Now;
+use crate::time::{Instant, Now};
 use crate::timers::Timer;
 use crate::users::Cursor;
 use crate::wire::admin::{Command, LINE_MAX_BYTES, VERSION_LINE, is_version_line};
@@ -172,10 +172,14 @@ impl Director {
     }
 
     fn admin_waits(&mut self, id: ConnectionId, waiting: Waiting, now: Now) {
+        self.admin_waits_until(id, waiting, now.instant + SYNC_TIMEOUT);
+    }
+
+    fn admin_waits_until(&mut self, id: ConnectionId, waiting: Waiting, deadline: Instant) {
         if let Some(session) = self.session(id) {
             session.waiting = Some(waiting);
             self.admins_waiting.insert(id);
-            self.timers.set(Timer::AdminSync(id), now.instant + SYNC_TIMEOUT);
+            self.timers.set(Timer::AdminSync(id), deadline);
         }
     }
 
@@ -191,14 +195,14 @@ impl Director {
         }
         for id in std::mem::take(&mut self.admins_waiting) {
             let Some(waiting) = self.session(id).and_then(|session| session.waiting.take()) else { continue };
-            self.timers.clear(Timer::AdminSync(id));
+            let deadline = self.timers.clear(Timer::AdminSync(id)).unwrap_or(now.instant);
             match waiting {
                 Waiting::ToRun(line) => {
                     if self.ring.synced {
                         self.run_admin_line(id, &line, now);
                     } else {
-                        // One that woke before this has changed something: wait for that as well.
-                        self.admin_waits(id, Waiting::ToRun(line), now);
+                        // One that woke before this has changed something: wait for that as well, but no longer.
+                        self.admin_waits_until(id, Waiting::ToRun(line), deadline);
                     }
                 }
                 Waiting::ToAnswer(text) => self.admin_answer(id, &text),

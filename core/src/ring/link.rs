@@ -68,6 +68,8 @@ pub(crate) struct Link {
     /// In [`HostMode::Replace`]: our hosts that the handshake has not named yet.
     pub(crate) unmentioned: BTreeSet<IpAddr>,
     pub(crate) consistent_hashing: bool,
+    /// Incoming, and better placed than our left: the left that was told of it.
+    pub(crate) announced_to: Option<ConnectionId>,
     /// How far our users have been sent.
     pub(crate) users: Option<Cursor>,
     pub(crate) users_sent: u64,
@@ -100,6 +102,7 @@ impl Link {
             host_mode: None,
             unmentioned: BTreeSet::new(),
             consistent_hashing: false,
+            announced_to: None,
             users: None,
             users_sent: 0,
             users_received: 0,
@@ -620,7 +623,7 @@ impl Director {
                 if left_address == address {
                     self.quit_link(left, "Replaced by a newer connection", now);
                 } else if self.ring.members.is_better_left(address, left_address) {
-                    self.send(left, &Line::Connect { address });
+                    self.announce_left(left, id, address);
                 } else {
                     self.ring.misplaced.push(id);
                     self.send_ping(left, now);
@@ -628,6 +631,14 @@ impl Director {
             }
         }
         Ok(())
+    }
+
+    /// Tells our left of a newcomer that sits between us: it will connect there.
+    fn announce_left(&mut self, left: ConnectionId, newcomer: ConnectionId, address: SocketAddr) {
+        self.send(left, &Line::Connect { address });
+        if let Some(link) = self.link_mut(newcomer) {
+            link.announced_to = Some(left);
+        }
     }
 
     /// Our left lives: newcomers that belong to its left are sent there.
@@ -705,6 +716,13 @@ impl Director {
             self.neighbours_changed(now);
             // Its handshake has just proved that it lives.
             self.send_misplaced_away(now);
+        } else if let Some(left) = self.ring.left
+            && self.link(id).is_some_and(|link| link.announced_to.is_some_and(|told| told != left))
+            && let Some(left_address) = self.link(left).and_then(|link| link.member)
+            && self.ring.members.is_better_left(address, left_address)
+        {
+            // Another was our left when it came, and that one was told.
+            self.announce_left(left, id, address);
         }
         Ok(())
     }

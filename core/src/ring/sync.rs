@@ -225,6 +225,8 @@ impl Director {
                     info.hosts_hash
                 );
                 self.resend_hosts();
+                // If they have it all already, nothing that they do makes us ask them again.
+                self.want_sync();
             } else {
                 member.differing_hosts_hash = Some(info.hosts_hash);
             }
