@@ -15,6 +15,13 @@ pub struct UsernameHash {
     pieces: Box<[Piece]>,
 }
 
+impl Default for UsernameHash {
+    /// `%Lu`: the whole name in lower case.
+    fn default() -> Self {
+        Self { template: "%Lu".into(), pieces: Box::new([Piece::Variable(Variable::User, Case::Lower)]) }
+    }
+}
+
 /// A part of a template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Piece {

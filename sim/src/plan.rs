@@ -248,18 +248,7 @@ impl Plan {
             hosts: hosts
                 .map(|(_, (ip, tag))| ConfiguredHost { ip, hostname: None, tag: tag.as_bytes().into() })
                 .collect(),
-            tuning: Tuning {
-                user_expire_secs: self.expire_secs,
-                user_kick_delay: Duration::from_secs(2),
-                username_hash: username_hash(),
-                max_parallel_moves: 100,
-                max_parallel_kicks: 100,
-                ping_idle_timeout: Duration::from_secs(30),
-                ping_max_timeout: Duration::from_secs(60),
-                output_buffer_bytes: 10 << 20,
-                flush_socket: String::new(),
-                master_user_separator: None,
-            },
+            tuning: Tuning { user_expire_secs: self.expire_secs, ..Tuning::default() },
         }
     }
 }

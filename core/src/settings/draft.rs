@@ -158,23 +158,11 @@ impl DraftListener {
 
 impl Draft {
     /// Dovecot's defaults, but for the log, which goes to standard error.
-    pub(super) fn new(whole: &Place) -> Result<Self, SettingsError> {
-        let tuning = Tuning {
-            user_expire_secs: 15 * 60,
-            user_kick_delay: Duration::from_secs(2),
-            username_hash: username_hash("%Lu").map_err(|wrong| wrong.at(whole))?,
-            max_parallel_moves: 100,
-            max_parallel_kicks: 100,
-            ping_idle_timeout: Duration::from_secs(30),
-            ping_max_timeout: Duration::from_secs(60),
-            output_buffer_bytes: 10 << 20,
-            flush_socket: String::new(),
-            master_user_separator: None,
-        };
+    pub(super) fn new(whole: &Place) -> Self {
         let settings = Settings {
             servers: Vec::new(),
             mail_servers: Vec::new(),
-            tuning,
+            tuning: Tuning::default(),
             base_dir: PathBuf::from("/run/dovecot"),
             log_path: None,
             info_log_path: None,
@@ -185,7 +173,7 @@ impl Draft {
             listeners: Vec::new(),
             warnings: Vec::new(),
         };
-        Ok(Self {
+        Self {
             whole: whole.clone(),
             settings,
             log_path: String::new(),
@@ -194,7 +182,7 @@ impl Draft {
             listen: ("*, ::".into(), whole.clone()),
             listeners: Vec::new(),
             listener_of_name: BTreeMap::new(),
-        })
+        }
     }
 
     /// Whether a setting outside of all sections is for a director.
@@ -523,12 +511,12 @@ mod tests {
     #[test]
     fn the_defaults_of_variables_are_the_defaults_of_settings() {
         let whole = Place::default();
-        let mut draft = Draft::new(&whole).unwrap();
+        let mut draft = Draft::new(&whole);
         for (key, value) in DEFAULTS {
             draft.set(key, value, &whole).unwrap();
         }
         // The one that is not as in Dovecot.
         draft.set("log_path", "", &whole).unwrap();
-        assert_eq!(draft.finish(), Draft::new(&whole).unwrap().finish());
+        assert_eq!(draft.finish(), Draft::new(&whole).finish());
     }
 }

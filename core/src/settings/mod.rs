@@ -80,6 +80,24 @@ pub struct Tuning {
     pub master_user_separator: Option<u8>,
 }
 
+impl Default for Tuning {
+    /// Dovecot 2.3's defaults.
+    fn default() -> Self {
+        Self {
+            user_expire_secs: 15 * 60,
+            user_kick_delay: Duration::from_secs(2),
+            username_hash: UsernameHash::default(),
+            max_parallel_moves: 100,
+            max_parallel_kicks: 100,
+            ping_idle_timeout: Duration::from_secs(30),
+            ping_max_timeout: Duration::from_secs(60),
+            output_buffer_bytes: 10 << 20,
+            flush_socket: String::new(),
+            master_user_separator: None,
+        }
+    }
+}
+
 /// One entry of director_servers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerSetting {

@@ -29,7 +29,7 @@ pub(super) fn read(path: &Path, files: &mut dyn Files) -> Result<Settings, Setti
         sections: Vec::new(),
         variables: BTreeMap::new(),
         expanded_bytes: 0,
-        draft: Draft::new(&whole)?,
+        draft: Draft::new(&whole),
     };
     let bytes = reader.files.read(path).map_err(|reason| unreadable(path, &reason, &whole))?;
     reader.file(path, &bytes)?;
