@@ -20,7 +20,7 @@ use director_core::{ConnectionId, Role, Target};
 use director_std::daemon::Daemon;
 use director_std::dialer::{self, Attempt, Dial};
 use director_std::exit::{Exit, Failure};
-use director_std::listeners::{Change, INSPECTION_INTERVAL, ListenerKey};
+use director_std::listeners::{Change, ListenerKey};
 use director_std::signals::{Request, Signals};
 use director_std::switchboard::{ACCEPT_PAUSE, Accepted, Interest, Notice, SHUTDOWN_PATIENCE};
 use futures_lite::future::{self, FutureExt};
@@ -329,10 +329,19 @@ impl Hub {
 
     /// The task that looks after the files of sockets.
     async fn inspect(self: Rc<Self>) {
+        let wake = self.daemon.borrow().listeners.wake_descriptor();
+        let wake = wake.and_then(|descriptor| Async::new_nonblocking(descriptor).ok());
         loop {
-            Timer::after(INSPECTION_INTERVAL).await;
             let changes = self.with(Daemon::inspect);
             self.apply(changes);
+            let interval = self.daemon.borrow().listeners.inspection_interval();
+            let woken = async {
+                match &wake {
+                    Some(wake) if wake.readable().await.is_ok() => {}
+                    _ => future::pending().await,
+                }
+            };
+            woken.or(async { drop(Timer::after(interval).await) }).await;
         }
     }
 

@@ -122,8 +122,8 @@ impl Daemon {
         Ok((Self { switchboard, listeners, dialer, file, settings, log }, changes))
     }
 
-    /// Looks after the files of sockets, ours and those we need. To be called every
-    /// [`INSPECTION_INTERVAL`](crate::listeners::INSPECTION_INTERVAL).
+    /// Looks after the files of sockets, ours and those we need. To be called after each
+    /// [`Listeners::inspection_interval`].
     pub fn inspect(&mut self) -> Vec<Change> {
         let now = Instant::now();
         self.dialer.inspect(now);

@@ -1,7 +1,7 @@
 //! The director on `poll(2)`: one thread, no async package.
 //!
 //! It does what the production daemon does, through the same library. `poll` looks at every descriptor each time, which
-//! is cheap for a few thousand connections; a big site wants the other one.
+//! is cheap for some hundred connections; a big site wants the other one.
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
@@ -22,7 +22,7 @@ use director_std::configuration::Loaded;
 use director_std::daemon::{self, Daemon};
 use director_std::dialer::{self, Attempt, Dial};
 use director_std::exit::{self, Exit, Failure};
-use director_std::listeners::{Change, INSPECTION_INTERVAL, ListenerKey};
+use director_std::listeners::{Change, ListenerKey};
 use director_std::signals::{Request, Signals};
 use director_std::switchboard::{ACCEPT_PAUSE, Accepted, Interest, Notice, SHUTDOWN_PATIENCE};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -87,6 +87,7 @@ struct Reload {
 enum Token {
     Signals,
     Reload,
+    Folders,
     Listener(ListenerKey),
     Connection(ConnectionId),
     Dial(ConnectionId),
@@ -102,7 +103,7 @@ impl Runtime {
             listeners: BTreeMap::new(),
             connections: BTreeMap::new(),
             dials: BTreeMap::new(),
-            next_inspection: Instant::now() + INSPECTION_INTERVAL,
+            next_inspection: Instant::now(),
             reload: None,
             end: None,
         })
@@ -135,6 +136,11 @@ impl Runtime {
         if let Some(reload) = &self.reload {
             tokens.push(Token::Reload);
             fds.push(PollFd::new(&reload.done, PollFlags::IN));
+        }
+        let folders = self.daemon.listeners.wake_descriptor();
+        if let Some(descriptor) = &folders {
+            tokens.push(Token::Folders);
+            fds.push(PollFd::new(&**descriptor, PollFlags::IN));
         }
         for (&key, listener) in &self.listeners {
             match listener {
@@ -180,6 +186,7 @@ impl Runtime {
         match token {
             Token::Signals => self.signaled(),
             Token::Reload => self.reloaded(),
+            Token::Folders => self.next_inspection = Instant::now(),
             Token::Listener(key) => self.accept(key),
             Token::Connection(connection) => {
                 // Errors and hang-ups show in whichever is tried.
@@ -271,9 +278,9 @@ impl Runtime {
             self.daemon.switchboard.tick();
         }
         if now >= self.next_inspection && self.end.is_none() {
-            self.next_inspection = now + INSPECTION_INTERVAL;
             let changes = self.daemon.inspect();
             self.apply(changes);
+            self.next_inspection = now + self.daemon.listeners.inspection_interval();
         }
         let due = self.dials.iter().filter(|(_, dialing)| matches!(dialing.state, DialState::At(at) if at <= now));
         let due: Vec<_> = due.map(|(&connection, _)| connection).collect();

@@ -5,9 +5,11 @@
 //! the one that was made here: by device and inode, since a name alone could be another process's.
 
 mod open;
+mod watch;
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use director_core::Role;
@@ -17,13 +19,17 @@ use rustix::fs::Uid;
 use crate::configuration::{Access, access_of, role_name};
 use crate::exit::{Exit, Failure};
 use open::{FileId, Problem};
+use watch::FolderWatch;
 
-/// How often a runtime is to call [`Listeners::inspect`]: a vanished file must be there again within a second.
-pub const INSPECTION_INTERVAL: Duration = Duration::from_millis(500);
+/// How often the files are looked at: a vanished one must be there again within a second.
+const INSPECTION_INTERVAL: Duration = Duration::from_millis(500);
+
+/// How often, while a folder of Dovecot's is missing and the system does not tell when it comes.
+const WAITING_INSPECTION_INTERVAL: Duration = Duration::from_millis(20);
 
 /// How long a path that somebody else listens on is left alone before it is looked at again: to look means to connect
-/// to it, which shows in the other's log.
-const TAKEN_PAUSE: Duration = Duration::from_secs(10);
+/// to it, which shows in the other's log, and if it is Dovecot's master starts a process each time.
+const TAKEN_PAUSE: Duration = Duration::from_secs(60);
 
 /// Names a listener for as long as it is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -56,6 +62,7 @@ pub struct Listeners {
     base_dir: PathBuf,
     entries: Vec<Entry>,
     last_key: u32,
+    watch: FolderWatch,
 }
 
 #[derive(Debug)]
@@ -70,6 +77,8 @@ struct Entry {
     file: Option<FileId>,
     /// What was said last about it, so that it is said once.
     complaint: Option<String>,
+    /// Its folder is not there yet.
+    waiting: bool,
     /// Not to be tried before.
     quiet_until: Option<Instant>,
 }
@@ -111,12 +120,12 @@ impl Listeners {
     /// Another process has one of them, or this one cannot be opened for a reason that waiting does not cure.
     pub fn open(settings: &Settings) -> Result<(Self, Vec<Change>), Failure> {
         let entries = expand(settings, &settings.base_dir)?;
-        let mut this = Self { base_dir: settings.base_dir.clone(), entries, last_key: 0 };
+        let mut this = Self { base_dir: settings.base_dir.clone(), entries, last_key: 0, watch: FolderWatch::new() };
         let mut changes = Vec::new();
         for index in 0..this.entries.len() {
             match this.try_open(index, &mut changes) {
                 Ok(()) => {}
-                Err(Problem::Wait(reason)) => this.complain(index, log::Level::Warn, &reason),
+                Err(Problem::Wait { reason, .. }) => this.wait(index, &reason),
                 Err(Problem::Taken(reason)) => return Err(this.failure(index, Exit::Unavailable, &reason)),
                 Err(Problem::Refused(exit, reason)) => return Err(this.failure(index, exit, &reason)),
             }
@@ -124,9 +133,21 @@ impl Listeners {
         Ok((this, changes))
     }
 
+    /// How long a runtime may wait before the next [`Listeners::inspect`].
+    pub fn inspection_interval(&self) -> Duration {
+        let waiting = self.entries.iter().any(|entry| entry.waiting);
+        if waiting && self.watch.descriptor().is_none() { WAITING_INSPECTION_INTERVAL } else { INSPECTION_INTERVAL }
+    }
+
+    /// If there is one: when this descriptor is readable, [`Listeners::inspect`] at once.
+    pub fn wake_descriptor(&self) -> Option<Rc<OwnedFd>> {
+        self.watch.descriptor()
+    }
+
     /// Looks after the files: makes those again that vanished, and those at last whose folder was missing.
     pub fn inspect(&mut self, now: Instant) -> Vec<Change> {
         let mut changes = Vec::new();
+        self.watch.drain();
         for index in 0..self.entries.len() {
             let entry = &mut self.entries[index];
             if entry.is_in_place() || entry.quiet_until.is_some_and(|until| now < until) {
@@ -134,13 +155,20 @@ impl Listeners {
             }
             let vanished = entry.file.take().is_some();
             entry.quiet_until = None;
-            match self.try_open(index, &mut changes) {
+            entry.waiting = false;
+            let mut result = self.try_open(index, &mut changes);
+            while let Err(Problem::Wait { missing, .. }) = &result
+                && self.watch.wait_for(missing)
+            {
+                result = self.try_open(index, &mut changes);
+            }
+            match result {
                 Ok(()) if vanished => {
                     let entry = &self.entries[index];
                     log::warn!("{} had vanished: made again", entry.endpoint);
                 }
                 Ok(()) => log::info!("{} is open", self.entries[index].endpoint),
-                Err(Problem::Wait(reason)) => self.complain(index, log::Level::Warn, &reason),
+                Err(Problem::Wait { reason, .. }) => self.wait(index, &reason),
                 Err(Problem::Taken(reason) | Problem::Refused(_, reason)) => {
                     self.complain(index, log::Level::Error, &reason);
                     self.entries[index].quiet_until = Some(now + TAKEN_PAUSE);
@@ -249,6 +277,11 @@ impl Listeners {
         Ok(())
     }
 
+    fn wait(&mut self, index: usize, reason: &str) {
+        self.complain(index, log::Level::Warn, reason);
+        self.entries[index].waiting = true;
+    }
+
     /// Logs a reason, but not a second time.
     fn complain(&mut self, index: usize, level: log::Level, reason: &str) {
         // Several sockets often wait for one folder: one warning says it all.
@@ -323,6 +356,7 @@ fn expand(settings: &Settings, base_dir: &Path) -> Result<Vec<Entry>, SettingsEr
                 key: None,
                 file: None,
                 complaint: None,
+                waiting: false,
                 quiet_until: None,
             });
         }

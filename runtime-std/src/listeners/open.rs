@@ -29,7 +29,11 @@ const FOLDER_MODE: u32 = 0o755;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Problem {
     /// Something that will come by itself when Dovecot starts.
-    Wait(String),
+    Wait {
+        /// The folder that is not there.
+        missing: PathBuf,
+        reason: String,
+    },
     /// Another process listens there.
     Taken(String),
     /// Anything else.
@@ -76,13 +80,14 @@ pub(super) fn make_folder(base_dir: &Path, path: &Path) -> Result<(), Problem> {
         return Ok(());
     }
     let Ok(below) = folder.strip_prefix(base_dir) else {
-        return Err(Problem::Wait(format!("waiting for the folder {}: create it", folder.display())));
+        let reason = format!("waiting for the folder {}: create it", folder.display());
+        return Err(Problem::Wait { missing: folder.to_owned(), reason });
     };
     let login = base_dir.join("login");
     for dovecots in [base_dir, &login] {
         if folder.starts_with(dovecots) && !dovecots.is_dir() {
             let reason = format!("waiting for {}, which Dovecot makes when it starts", dovecots.display());
-            return Err(Problem::Wait(reason));
+            return Err(Problem::Wait { missing: dovecots.to_owned(), reason });
         }
     }
     let mut folder = base_dir.to_owned();
@@ -269,11 +274,15 @@ impl Drop for Hidden {
 }
 
 fn taken(path: &Path) -> String {
-    format!(
-        "another process listens on {}: is a director running already, or does Dovecot's own configuration still have \
-         this service director?",
-        path.display()
-    )
+    let director = format!("another process listens on {}: is a director running already?", path.display());
+    match path.file_name() {
+        // Dovecot 2.3 has this one built in.
+        Some(name) if name == "director-admin" => format!(
+            "{director} Or does Dovecot? Then put into dovecot.conf: service director {{ unix_listener director-admin \
+             {{ mode = 0 }} }}, each on its own line"
+        ),
+        _ => format!("{director} Or does Dovecot, with a service director in dovecot.conf? Then remove that"),
+    }
 }
 
 fn in_the_way(path: &Path, wanted: &str) -> Problem {

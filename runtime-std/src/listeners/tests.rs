@@ -211,10 +211,18 @@ fn missing_folders_of_dovecot_are_waited_for() {
         Some(true)
     );
     assert!(listeners.inspect(Instant::now()).is_empty());
+    let told = |listeners: &Listeners| {
+        let descriptor = listeners.wake_descriptor().expect("inotify");
+        let mut fds = [rustix::event::PollFd::new(&*descriptor, rustix::event::PollFlags::IN)];
+        rustix::event::poll(&mut fds, Some(&rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 })).unwrap() > 0
+    };
+    assert!(!told(&listeners));
     assert!(!place.path("login").exists(), "it is not ours to make");
     fs::create_dir(place.path("login")).unwrap();
+    assert!(told(&listeners));
     let changes = listeners.inspect(Instant::now());
     assert_eq!(opened(&changes), 1);
+    assert!(!told(&listeners));
     UnixStream::connect(place.path("login/ext/director")).unwrap();
     assert_eq!(listeners.entries[1].complaint, None);
 }
@@ -225,6 +233,7 @@ fn missing_base_dir_is_waited_for() {
     fs::remove_dir_all(place.folder.path()).unwrap();
     let (mut listeners, changes) = place.open();
     assert!(changes.is_empty());
+    listeners.inspect(Instant::now());
     fs::create_dir_all(place.path("login")).unwrap();
     assert_eq!(opened(&listeners.inspect(Instant::now())), 3);
 }
