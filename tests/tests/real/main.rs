@@ -1,0 +1,12 @@
+//! Our directors and the original's, with real login processes, doveadm and backends. One program, so that all its
+//! tests, which mostly wait, run beside each other.
+
+mod admin_commands;
+mod bad_input;
+mod daemon;
+mod disturbances;
+mod doveadm;
+mod proxy;
+mod ring_members;
+mod ring_operations;
+mod ring_start;
