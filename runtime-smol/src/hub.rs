@@ -13,7 +13,7 @@ use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_io::{Async, Timer};
 use director_core::{ConnectionId, Role, Target};
@@ -27,7 +27,7 @@ use futures_lite::future::{self, FutureExt};
 use smol::{LocalExecutor, Task};
 
 /// How often a daemon that is shutting down looks whether all is said.
-const SHUTDOWN_GLANCE: std::time::Duration = std::time::Duration::from_millis(10);
+const SHUTDOWN_GLANCE: Duration = Duration::from_millis(10);
 
 /// Runs a daemon until it is asked to end.
 ///
@@ -219,7 +219,7 @@ impl Hub {
             match attempt {
                 Attempt::Connected(descriptor) => break Ok(descriptor),
                 Attempt::UnderWay(descriptor) => break finish(descriptor).await,
-                Attempt::Again(pause) => drop(Timer::after(pause).await),
+                Attempt::Again(pause) => sleep(pause).await,
                 Attempt::Failed(error) => break Err(error),
             }
         };
@@ -297,7 +297,7 @@ impl Hub {
                         }
                     }
                     Ok(Accepted::More) => future::yield_now().await,
-                    Ok(Accepted::Pause) => drop(Timer::after(ACCEPT_PAUSE).await),
+                    Ok(Accepted::Pause) => sleep(ACCEPT_PAUSE).await,
                     Err(error) => break error,
                 }
             },
@@ -341,7 +341,7 @@ impl Hub {
                     _ => future::pending().await,
                 }
             };
-            woken.or(async { drop(Timer::after(interval).await) }).await;
+            woken.or(sleep(interval)).await;
         }
     }
 
@@ -413,7 +413,7 @@ impl Hub {
                 log::warn!("asked again: ending at once");
                 break;
             }
-            Timer::after(SHUTDOWN_GLANCE).await;
+            sleep(SHUTDOWN_GLANCE).await;
         }
         log::info!("ended");
         Ok(())
@@ -426,4 +426,8 @@ async fn finish(descriptor: OwnedFd) -> io::Result<OwnedFd> {
     source.writable().await?;
     dialer::finish(source.get_ref())?;
     source.into_inner()
+}
+
+async fn sleep(duration: Duration) {
+    Timer::after(duration).await;
 }

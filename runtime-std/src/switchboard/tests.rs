@@ -126,12 +126,12 @@ fn an_answer_is_written_with_the_input_that_caused_it() {
 fn commands_of_a_client_who_has_left_are_carried_out() {
     let mut runtime = Runtime::new();
     let (mut client, server) = UnixStream::pair().unwrap();
-    write!(client, "{VERSION}HOST-SET\t10.0.0.7\n").unwrap();
+    writeln!(client, "{VERSION}HOST-SET\t10.0.0.7").unwrap();
     drop(client);
     runtime.accept(server, Role::Admin);
     assert!(runtime.watched.is_empty(), "its end was found");
     let (mut client, _) = runtime.client(Role::Admin);
-    write!(client, "{VERSION}HOST-LIST\n").unwrap();
+    writeln!(client, "{VERSION}HOST-LIST").unwrap();
     runtime.run();
     let answer = read(&mut client);
     assert!(answer.contains("\n10.0.0.7\t"), "{answer}");
