@@ -162,10 +162,12 @@ impl Daemon {
         changes
     }
 
-    /// SIGTERM: nobody comes in any more, everybody is told. Then wait for
+    /// SIGTERM: everybody is told. Close the listening descriptors before, and then wait for
     /// [`Switchboard::is_finished`], for [`SHUTDOWN_PATIENCE`](crate::switchboard::SHUTDOWN_PATIENCE) at most.
+    ///
+    /// The files of the sockets stay until the listeners are dropped, at the very end: a login process that is refused
+    /// tries again for a second, but one that finds no file leaves its client waiting for ten.
     pub fn shutdown(&mut self) {
-        self.listeners.remove_files();
         self.switchboard.shutdown();
     }
 }
