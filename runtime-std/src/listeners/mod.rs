@@ -155,7 +155,6 @@ impl Listeners {
             }
             let vanished = entry.file.take().is_some();
             entry.quiet_until = None;
-            entry.waiting = false;
             let mut result = self.try_open(index, &mut changes);
             while let Err(Problem::Wait { missing, .. }) = &result
                 && self.watch.wait_for(missing)
@@ -171,6 +170,7 @@ impl Listeners {
                 Err(Problem::Wait { reason, .. }) => self.wait(index, &reason),
                 Err(Problem::Taken(reason) | Problem::Refused(_, reason)) => {
                     self.complain(index, log::Level::Error, &reason);
+                    self.entries[index].waiting = false;
                     self.entries[index].quiet_until = Some(now + TAKEN_PAUSE);
                 }
             }
@@ -273,12 +273,15 @@ impl Listeners {
         entry.key = Some(key);
         entry.file = file;
         entry.complaint = None;
+        entry.waiting = false;
         changes.push(Change::Open { key, role: entry.role, descriptor, fifo });
         Ok(())
     }
 
     fn wait(&mut self, index: usize, reason: &str) {
-        self.complain(index, log::Level::Warn, reason);
+        // Once base_dir is there, login follows: that is still the same waiting.
+        let level = if self.entries[index].waiting { log::Level::Debug } else { log::Level::Warn };
+        self.complain(index, level, reason);
         self.entries[index].waiting = true;
     }
 
