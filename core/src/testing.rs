@@ -126,7 +126,12 @@ impl Net {
 
     /// A client connects.
     pub(crate) fn connect(&mut self, node: usize, role: Role) -> End {
-        let id = self.nodes.get_mut(&node).unwrap().accept(role, None, self.now);
+        self.connect_from(node, role, None)
+    }
+
+    /// A client connects from an address.
+    pub(crate) fn connect_from(&mut self, node: usize, role: Role, from: Option<SocketAddr>) -> End {
+        let id = self.nodes.get_mut(&node).unwrap().accept(role, from, self.now);
         self.received.insert((node, id), Vec::new());
         self.run();
         (node, id)

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::contract::{Event, Role};
 use crate::ring::commands::Except;
-use crate::testing::{Net, configuration};
+use crate::testing::{Net, address, configuration};
 use crate::wire::ring::Line;
 
 /// The hash of `jane`.
@@ -228,6 +228,32 @@ fn a_killed_member_is_left_out_and_comes_back() {
 }
 
 /// Scenarios, 40.
+/// Ring protocol, "Handshake": whoever says ME hears where it belongs, also if there was no left to compare it with.
+#[test]
+fn of_two_that_come_before_there_is_a_left_the_wrong_one_is_sent_on() {
+    const HANDSHAKE: &str = "HOST-HAND-START\t0\nHOST-HAND-END\t0\nOPTIONS\tconsistent-hashing\nDONE\n";
+    // Node 3 is the better left of node 1: it sits between node 2 and node 1.
+    for (first, second) in [(2, 3), (3, 2)] {
+        let mut net = Net::start(0);
+        net.start_node(1, configuration(1, 3));
+        net.run();
+        let [first_end, second_end] = [first, second].map(|node| {
+            let end = net.connect_from(1, Role::Ring, Some(address(node)));
+            let stamp = net.now.unix_secs;
+            net.say(end, &format!("VERSION\tdirector\t1\t9\nME\t127.0.1.{node}\t9090\t{stamp}\n"));
+            end
+        });
+        for end in [first_end, second_end] {
+            net.say(end, HANDSHAKE);
+        }
+        let [at_first, at_second] = [first_end, second_end].map(|end| net.hear(end));
+        // The left was first in both cases. It hears of node 3, or node 2 does.
+        let (told, other) = if first == 2 { (at_first, at_second) } else { (at_second, at_first) };
+        assert!(told.contains("\nCONNECT\t127.0.1.3\t9090\n"), "{first} then {second}: {told}");
+        assert!(!other.contains("\nCONNECT\t"), "{first} then {second}: {other}");
+    }
+}
+
 #[test]
 fn up_and_down_in_the_same_second_end_down_everywhere() {
     for count in 2..=5 {

@@ -641,6 +641,28 @@ impl Director {
         }
     }
 
+    /// There is a new left. Those who said ME before it was that have to hear now where they belong: when all members
+    /// of a ring start at once, several say ME while there is no left to compare them with.
+    fn place_earlier_newcomers(&mut self, left: ConnectionId, left_address: SocketAddr) {
+        let links = self.ring.links.iter().copied().filter(|&id| id != left);
+        let newcomers: Vec<_> = links
+            .filter_map(|id| {
+                let link = self.link(id)?;
+                let told = link.announced_to == Some(left);
+                link.member
+                    .filter(|&member| !link.outgoing && !told && member != left_address)
+                    .map(|member| (id, member))
+            })
+            .collect();
+        for (id, address) in newcomers {
+            if self.ring.members.is_better_left(address, left_address) {
+                self.announce_left(left, id, address);
+            } else if !self.ring.misplaced.contains(&id) {
+                self.ring.misplaced.push(id);
+            }
+        }
+    }
+
     /// Our left lives: newcomers that belong to its left are sent there.
     pub(crate) fn send_misplaced_away(&mut self, now: Now) {
         let Some(left) = self.ring.left.and_then(|left| self.link(left)).and_then(|link| link.member) else { return };
@@ -714,6 +736,7 @@ impl Director {
             self.ring.misplaced.retain(|&other| other != id);
             self.timers.clear(Timer::NewcomerLeave(id));
             self.neighbours_changed(now);
+            self.place_earlier_newcomers(id, address);
             // Its handshake has just proved that it lives.
             self.send_misplaced_away(now);
         } else if let Some(left) = self.ring.left
