@@ -252,8 +252,8 @@ Ctrl-C ends it early, directors and all.
             processors => format!("on {processors} processors, which they share with this program"),
         };
         self.screen.say(&format!(
-            "{} lookups/s by the three directors together, asked without waiting for answers over one connection each; \
-             {processors}.",
+            "{} lookups/s by the three directors together, asked without waiting for answers over one connection each, and \
+             telling each login to the ring; {processors}.",
             rate(count, time),
         ))?;
         let (median, count_alone) = (spoken(times[times.len() / 2]), grouped(times.len() as u64));
