@@ -6,6 +6,7 @@ use zeroize::Zeroize as _;
 
 use crate::admin::Session;
 use crate::contract::{Action, ConnectionId};
+use crate::flush::Run;
 use crate::login::Relay;
 use crate::ring::link::Link;
 use crate::wire::line::LineBuffer;
@@ -34,6 +35,8 @@ pub(crate) enum Kind {
     Notify,
     /// To Dovecot's ipc.
     Ipc,
+    /// To the flush script.
+    Flush(Box<Run>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -63,6 +63,33 @@ pub enum Target {
     AuthUserdb,
     /// The unix socket `ipc` in base_dir.
     Ipc,
+    /// The flush script (kick protocol, "The flush socket").
+    Flush(FlushTarget),
+}
+
+/// How the flush script is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FlushTarget {
+    /// A unix socket; relative to base_dir.
+    Unix {
+        /// Its path.
+        path: String,
+    },
+    /// A TCP socket.
+    Tcp {
+        /// A name or an address.
+        host: String,
+        /// Its port.
+        port: u16,
+    },
+    /// A program: what it prints is the connection's input, and the connection ends with it; without an error if its
+    /// exit status was 0. It gets nothing on its standard input. [`Action::Abort`] kills it.
+    Program {
+        /// Its path.
+        path: String,
+        /// What it is called with.
+        arguments: Vec<String>,
+    },
 }
 
 /// What happened outside.
@@ -133,6 +160,12 @@ pub enum Action {
         connection: ConnectionId,
         /// Whether to read.
         enabled: bool,
+    },
+    /// Write what is waiting, then close the writing side only: the peer sees an end and goes on answering. May come
+    /// before the connection has been made.
+    Finish {
+        /// Which connection.
+        connection: ConnectionId,
     },
     /// Read no more, write what is waiting, close, and report `Closed`.
     Close {

@@ -1,6 +1,6 @@
 //! The director: owns hosts, users, ring and connections, and is the only type that a runtime meets.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use crate::kick::Ipc;
 use crate::login::Protocol;
 use crate::lookup::Lookups;
 use crate::moves::Kills;
+use crate::resets::Resets;
 use crate::ring::Ring;
 use crate::ring::commands::VHOSTS_DEFAULT;
 use crate::ring::link::Refusal;
@@ -68,6 +69,7 @@ pub struct Director {
     pub(crate) ring: Ring,
     pub(crate) lookups: Lookups,
     pub(crate) kills: Kills,
+    pub(crate) resets: Resets,
     pub(crate) ipc: Ipc,
     pub(crate) connections: Connections,
     pub(crate) timers: Timers,
@@ -75,6 +77,10 @@ pub struct Director {
     pub(crate) admins_waiting: BTreeSet<ConnectionId>,
     /// They may go on, at the end of this batch.
     pub(crate) admins_wake: bool,
+    /// Administrators' kicks may go on, at the end of this batch.
+    pub(crate) kicks_wake: bool,
+    /// Those that wait, in the order in which they came.
+    pub(crate) kicks_waiting: VecDeque<ConnectionId>,
     /// Links whose output has grown too large in this batch.
     pub(crate) overflowed: Vec<ConnectionId>,
     pub(crate) sweep_wanted: bool,
@@ -98,11 +104,14 @@ impl Director {
             ring: Ring::new(self_address, &members, now),
             lookups: Lookups::default(),
             kills: Kills::default(),
+            resets: Resets::default(),
             ipc: Ipc::default(),
             connections: Connections::default(),
             timers: Timers::default(),
             admins_waiting: BTreeSet::new(),
             admins_wake: false,
+            kicks_wake: false,
+            kicks_waiting: VecDeque::new(),
             overflowed: Vec::new(),
             sweep_wanted: false,
             finishing: false,
@@ -203,6 +212,8 @@ impl Director {
         if !self.finishing {
             self.sync_if_wanted(now);
             self.wake_admins(now);
+            self.wake_kicks(now);
+            self.wake_resets(now);
         }
         if std::mem::take(&mut self.sweep_wanted) {
             self.sweep(now);
@@ -227,6 +238,7 @@ impl Director {
                 self.auth_failed(relay, error, now);
             }
             Some((Kind::Ipc, _)) => self.ipc_closed(id, error, now),
+            Some((Kind::Flush(_), _)) => self.flush_ended(id, Some(error), now),
             _ => {}
         }
         self.connections.remove(id);
@@ -276,6 +288,7 @@ impl Director {
                 true
             }
             Kind::Ipc => self.ipc_line(id, line, now),
+            Kind::Flush(_) => self.flush_line(id, line),
             Kind::Client(_) => unreachable!("what a client says is not cut into lines"),
         }
     }
@@ -304,6 +317,10 @@ impl Director {
                 self.connections.abort(id);
                 self.ipc_closed(id, &reason, now);
             }
+            Kind::Flush(_) => {
+                self.flush_ended(id, Some(&reason), now);
+                self.connections.abort(id);
+            }
             // A FIFO has no end to close, and the next line may be a good one.
             Kind::Notify => error!("notify: {reason}: ignored"),
             Kind::Client(_) => {}
@@ -324,6 +341,7 @@ impl Director {
             Kind::Ring(_) => self.link_closed(id, reason, now),
             Kind::Client(relay) | Kind::Auth(relay) => self.relay_closed(relay.other, now),
             Kind::Ipc => self.ipc_closed(id, reason, now),
+            Kind::Flush(_) => self.flush_ended(id, error, now),
             Kind::Admin(_) => {
                 if !self.admin_closed(id) && !self.finishing {
                     if let Some(connection) = self.connections.get_mut(id) {
@@ -361,8 +379,9 @@ impl Director {
                     self.connections.abort(id);
                 }
                 Timer::AdminSync(id) => self.admin_sync_timed_out(id, now),
-                Timer::KillDelay(hash, tag) => self.kill_delay_over(hash, tag, now),
+                Timer::KillDelay(hash, tag) => self.kill_done(hash, tag, now),
                 Timer::KillTimeout(hash, tag) => self.kill_timed_out(hash, tag, now),
+                Timer::Reset(number) => self.step_reset(number, now),
             }
         }
     }

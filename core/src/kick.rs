@@ -30,21 +30,39 @@ pub(crate) struct ForKill {
     pub(crate) number: u64,
 }
 
+/// What a kick is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// A move: it goes on when the kick is done or has failed.
+    Kill(ForKill),
+    /// An administrator's kick: so many at once, no more.
+    Admin,
+    /// The ring's, or a conflict's.
+    Other,
+}
+
 /// The connection to ipc and what it has been asked.
 #[derive(Debug, Default)]
 pub(crate) struct Ipc {
     connection: Option<ConnectionId>,
     /// In the order in which the answers will come.
-    asked: VecDeque<Option<ForKill>>,
+    asked: VecDeque<Purpose>,
+    /// How many of those are an administrator's.
+    admin_kicks: u32,
     errors_since: Instant,
     errors: u32,
 }
 
 impl Director {
+    /// Whether an administrator's kick has to wait for others.
+    pub(crate) fn kicks_are_full(&self) -> bool {
+        self.ipc.admin_kicks >= self.tuning.max_parallel_kicks
+    }
+
     /// Kicks local sessions; a kill goes on when that is done or has failed.
-    pub(crate) fn kick(&mut self, command: &Command, for_kill: Option<ForKill>, now: Now) {
+    pub(crate) fn kick(&mut self, command: &Command, purpose: Purpose, now: Now) {
         if self.ipc.asked.len() >= QUEUE_MAX {
-            self.kick_failed(for_kill, "too many kicks are waiting", now);
+            self.kick_failed(purpose, "too many kicks are waiting", now);
             return;
         }
         let id = match self.ipc.connection {
@@ -64,7 +82,8 @@ impl Director {
             IpcCommand::Alt { field, .. } => debug!("ipc: kicking sessions by {}", printable(field)),
         }
         self.connections.write(id, &line);
-        self.ipc.asked.push_back(for_kill);
+        self.ipc.asked.push_back(purpose);
+        self.ipc.admin_kicks += u32::from(purpose == Purpose::Admin);
     }
 
     /// A line from ipc. Returns whether to go on reading.
@@ -75,19 +94,19 @@ impl Director {
                 return true;
             }
             Some(Answer::Done(count)) => match self.ipc.asked.pop_front() {
-                Some(for_kill) => {
-                    debug!("ipc: {} sessions were kicked", count.unwrap_or(0));
-                    if let Some(for_kill) = for_kill {
-                        self.kill_kicked(for_kill, now);
-                    }
+                Some(purpose) => {
+                    // No number: there is no login process, so there was no session.
+                    let count = count.unwrap_or(0);
+                    debug!("ipc: {count} sessions were kicked");
+                    self.kick_ended(purpose, Some(count), now);
                     return true;
                 }
                 None => warn!("ipc: an answer came that nobody had asked for"),
             },
             Some(Answer::Failed(text)) => match self.ipc.asked.pop_front() {
-                Some(for_kill) => {
+                Some(purpose) => {
                     let text = text.escape_ascii().to_string();
-                    self.kick_failed(for_kill, &text, now);
+                    self.kick_failed(purpose, &text, now);
                     return true;
                 }
                 None => warn!("ipc: an answer came that nobody had asked for"),
@@ -106,26 +125,37 @@ impl Director {
         }
         self.ipc.connection = None;
         // A kill that goes on may ask again: that is for the next connection.
-        for for_kill in std::mem::take(&mut self.ipc.asked) {
-            self.kick_failed(for_kill, reason, now);
+        for purpose in std::mem::take(&mut self.ipc.asked) {
+            self.kick_failed(purpose, reason, now);
         }
     }
 
-    fn kick_failed(&mut self, for_kill: Option<ForKill>, reason: &str, now: Now) {
+    fn kick_ended(&mut self, purpose: Purpose, kicked: Option<u32>, now: Now) {
+        match purpose {
+            Purpose::Kill(for_kill) => self.kill_kicked(for_kill, kicked, now),
+            Purpose::Admin => {
+                self.ipc.admin_kicks = self.ipc.admin_kicks.saturating_sub(1);
+                self.kicks_wake = true;
+            }
+            Purpose::Other => {}
+        }
+    }
+
+    fn kick_failed(&mut self, purpose: Purpose, reason: &str, now: Now) {
         if now.instant.saturating_since(self.ipc.errors_since).as_secs() >= 1 {
             self.ipc.errors_since = now.instant;
             self.ipc.errors = 0;
         }
         self.ipc.errors += 1;
         if self.ipc.errors <= ERRORS_PER_SECOND {
-            match for_kill {
-                Some(ForKill { hash, .. }) => error!("Kicking the sessions of user hash {hash} failed: {reason}"),
-                None => error!("Kicking sessions failed: {reason}"),
+            match purpose {
+                Purpose::Kill(ForKill { hash, .. }) => {
+                    error!("Kicking the sessions of user hash {hash} failed: {reason}");
+                }
+                Purpose::Admin | Purpose::Other => error!("Kicking sessions failed: {reason}"),
             }
         }
-        if let Some(for_kill) = for_kill {
-            self.kill_kicked(for_kill, now);
-        }
+        self.kick_ended(purpose, None, now);
     }
 }
 

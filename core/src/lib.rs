@@ -82,12 +82,14 @@ mod admin;
 mod connections;
 pub mod contract;
 pub mod director;
+mod flush;
 pub mod hash;
 pub mod hosts;
 mod kick;
 mod login;
 mod lookup;
 mod moves;
+mod resets;
 mod ring;
 pub mod settings;
 #[cfg(test)]
@@ -99,7 +101,7 @@ mod timers;
 pub mod users;
 pub mod wire;
 
-pub use contract::{Action, ConnectionId, Event, RECEIVE_MAX_BYTES, Role, Target};
+pub use contract::{Action, ConnectionId, Event, FlushTarget, RECEIVE_MAX_BYTES, Role, Target};
 pub use director::{Director, Reason};
 pub use settings::Configuration;
 pub use time::{Instant, Now};

@@ -202,7 +202,7 @@ impl Director {
                 let wanted = session.takes_more() && self.connections.wants_reading(id, buffered);
                 self.connections.set_reading(id, wanted);
             }
-            Kind::Ring(_) | Kind::Notify | Kind::Ipc => {}
+            Kind::Ring(_) | Kind::Notify | Kind::Ipc | Kind::Flush(_) => {}
         }
     }
 

@@ -1,5 +1,5 @@
 //! Moving users to another backend: nobody gets in at the new one before all his sessions at the old one are gone,
-//! everywhere (ring protocol, "Moving and killing").
+//! everywhere (ring protocol, "Moves and kills").
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,8 +10,10 @@ use log::{debug, error, info, warn};
 
 use crate::contract::ConnectionId;
 use crate::director::Director;
+use crate::flush::Request;
 use crate::hosts::{HostNumber, TagNumber};
-use crate::kick::{Command as Kick, ForKill};
+use crate::kick::{Command as Kick, ForKill, Purpose};
+use crate::resets::ResetNumber;
 use crate::ring::commands::Except;
 use crate::ring::link::Label;
 use crate::ring::users::clamp_secs;
@@ -22,6 +24,9 @@ use crate::wire::ring::{Line, Origin};
 
 /// A move may take this long; then it is given up.
 const KILL_TIMEOUT: Duration = Duration::from_secs(30);
+/// A user who was looked up so recently, beyond the kick delay, may be on his way to his backend, where no kick finds
+/// him yet: he counts as having a session.
+const LOGIN_MARGIN_SECS: u64 = 1;
 
 /// How far a kill has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +39,8 @@ pub(crate) enum State {
     WaitingForNotify,
     /// We have said that ours are gone, and wait to hear that all are.
     WaitingForEveryone,
+    /// All are gone; the flush script is told.
+    Flushing,
     /// All are gone; the backend gets time to notice.
     Delay,
 }
@@ -45,9 +52,18 @@ impl fmt::Display for State {
             Self::NotifyReceived => "notify-received",
             Self::WaitingForNotify => "waiting-for-notify",
             Self::WaitingForEveryone => "waiting-for-everyone",
+            Self::Flushing => "flushing",
             Self::Delay => "delay",
         })
     }
+}
+
+/// The backend that a user leaves, as it was then.
+#[derive(Clone, Copy, Debug)]
+struct OldHost {
+    ip: IpAddr,
+    down: bool,
+    vhosts: u32,
 }
 
 /// A user's kill.
@@ -59,6 +75,11 @@ pub(crate) struct Kill {
     /// Tells this kill from an earlier one of the same user.
     number: u64,
     started: Instant,
+    old_host: Option<OldHost>,
+    /// How many sessions were kicked: here, and at those whose USER-KILLED has come. `None`: somebody can't tell.
+    kicked: Option<u32>,
+    /// The drain that it is part of.
+    reset: Option<ResetNumber>,
 }
 
 /// The kills under way.
@@ -75,6 +96,11 @@ impl Kills {
     }
 }
 
+/// Two counts of kicked sessions together; not known if one is not.
+fn add_kicked(a: Option<u32>, b: Option<u32>) -> Option<u32> {
+    Some(a?.saturating_add(b?))
+}
+
 impl Director {
     /// USER-MOVE of the ring.
     pub(crate) fn user_move_received(&mut self, id: ConnectionId, origin: Origin, hash: u32, ip: IpAddr, now: Now) {
@@ -85,14 +111,23 @@ impl Director {
         };
         // The move goes on before anything that is said of its kill.
         self.broadcast(&Line::UserMove { origin, hash, host: ip }, Except::Member(source));
-        self.move_user(hash, host, false, now);
+        self.move_user(hash, host, false, None, now);
+    }
+
+    /// Moves a user for an administrator.
+    pub(crate) fn originate_move(&mut self, hash: u32, host: HostNumber, reset: Option<ResetNumber>, now: Now) {
+        let Some(ip) = self.hosts.get(host).map(|host| host.ip) else { return };
+        let origin = self.new_origin();
+        self.broadcast(&Line::UserMove { origin, hash, host: ip }, Except::Nobody);
+        self.move_user(hash, host, true, reset, now);
     }
 
     /// Gives a user another backend, and starts his kill unless one is running.
-    pub(crate) fn move_user(&mut self, hash: u32, host: HostNumber, originated: bool, now: Now) {
+    fn move_user(&mut self, hash: u32, host: HostNumber, originated: bool, reset: Option<ResetNumber>, now: Now) {
         let Some((tag, ip)) = self.hosts.get(host).map(|host| (host.tag, host.ip)) else { return };
         let timestamp_secs = clamp_secs(now.unix_secs);
         let mut old_host = None;
+        let mut recent = false;
         let mut killing = false;
         match self.users.find(hash, tag) {
             None => {
@@ -102,7 +137,15 @@ impl Director {
             Some(slot) => {
                 let user = self.users.get(slot);
                 killing = user.killing;
-                old_host = (user.host != host).then_some(user.host);
+                if user.host != host {
+                    old_host = self.hosts.get(user.host).map(|host| OldHost {
+                        ip: host.ip,
+                        down: host.down,
+                        vhosts: host.vhosts,
+                    });
+                }
+                let margin = self.tuning.user_kick_delay.as_secs() + LOGIN_MARGIN_SECS;
+                recent = u64::from(user.timestamp_secs) + margin >= now.unix_secs;
                 self.users.set_host(slot, host);
                 self.users.set_weak(slot, false);
                 self.users.touch(slot, user.timestamp_secs.max(timestamp_secs), now);
@@ -110,6 +153,9 @@ impl Director {
         }
         debug!("User hash {hash} is moved to {ip}");
         if killing {
+            if let Some(reset) = reset {
+                self.reset_move_ended(reset);
+            }
             return;
         }
         if let Some(slot) = self.users.find(hash, tag) {
@@ -117,14 +163,15 @@ impl Director {
         }
         let number = self.kills.next_number;
         self.kills.next_number += 1;
-        let kill = Kill { state: State::Killing, originated, number, started: now.instant };
+        let kicked = if recent { None } else { Some(0) };
+        let kill = Kill { state: State::Killing, originated, number, started: now.instant, old_host, kicked, reset };
         self.kills.by_user.insert((hash, tag), kill);
         self.timers.set(Timer::KillTimeout(hash, tag), now.instant + KILL_TIMEOUT);
         let for_kill = ForKill { hash, tag, number };
         if old_host.is_some() {
-            self.kick(&Kick::Hash { hash, except: None }, Some(for_kill), now);
+            self.kick(&Kick::Hash { hash, except: None }, Purpose::Kill(for_kill), now);
         } else {
-            self.kill_kicked(for_kill, now);
+            self.kill_kicked(for_kill, Some(0), now);
         }
     }
 
@@ -132,8 +179,8 @@ impl Director {
         self.kills.by_user.get_mut(&(hash, tag))
     }
 
-    /// A user's local sessions have been kicked, or that has failed.
-    pub(crate) fn kill_kicked(&mut self, for_kill: ForKill, now: Now) {
+    /// A user's local sessions have been kicked: so many, or it is not known.
+    pub(crate) fn kill_kicked(&mut self, for_kill: ForKill, kicked: Option<u32>, now: Now) {
         let ForKill { hash, tag, number } = for_kill;
         let alone = self.ring.right.is_none();
         let Some(kill) = self.kill(hash, tag) else { return };
@@ -142,74 +189,131 @@ impl Director {
             return;
         }
         match kill.state {
-            State::Killing | State::NotifyReceived if alone => self.kill_everywhere(hash, tag, now),
-            State::Killing if !kill.originated => kill.state = State::WaitingForNotify,
-            State::Killing | State::NotifyReceived => {
-                kill.state = State::WaitingForEveryone;
-                self.send_killed(hash);
+            State::Killing | State::NotifyReceived => kill.kicked = add_kicked(kill.kicked, kicked),
+            state => {
+                debug!("User hash {hash}: a kick ended in state {state}: ignored");
+                return;
             }
-            state => debug!("User hash {hash}: a kick ended in state {state}: ignored"),
+        }
+        match kill.state {
+            _ if alone => self.kill_everywhere(hash, tag, now),
+            State::Killing if !kill.originated => kill.state = State::WaitingForNotify,
+            _ => {
+                kill.state = State::WaitingForEveryone;
+                self.send_killed(hash, tag);
+            }
         }
     }
 
-    fn send_killed(&mut self, hash: u32) {
+    fn send_killed(&mut self, hash: u32, tag: TagNumber) {
+        let kicked = self.kill(hash, tag).and_then(|kill| kill.kicked);
         if let Some(right) = self.ring.right {
-            self.send(right, &Line::UserKilled { hash });
+            self.send(right, &Line::UserKilled { hash, kicked });
         }
     }
 
     /// USER-KILLED.
-    pub(crate) fn user_killed_received(&mut self, hash: u32, now: Now) {
+    pub(crate) fn user_killed_received(&mut self, hash: u32, kicked: Option<u32>, now: Now) {
         for tag in self.kills.tags_of(hash) {
             let Some(kill) = self.kill(hash, tag) else { continue };
             match kill.state {
                 State::Killing => {
                     kill.state = State::NotifyReceived;
+                    kill.kicked = add_kicked(kill.kicked, kicked);
                     return;
                 }
                 State::WaitingForNotify => {
                     kill.state = State::WaitingForEveryone;
-                    self.send_killed(hash);
+                    kill.kicked = add_kicked(kill.kicked, kicked);
+                    self.send_killed(hash, tag);
                     return;
                 }
                 State::WaitingForEveryone => {
-                    self.originate_killed_everywhere(hash);
+                    // It began with our own count, and everybody has added his.
+                    kill.kicked = kicked;
+                    self.originate_killed_everywhere(hash, kicked);
                     self.kill_everywhere(hash, tag, now);
                     return;
                 }
                 State::NotifyReceived => return,
-                State::Delay => {}
+                State::Flushing | State::Delay => {}
             }
         }
         // Nothing to wait for here: the sender must not be left hanging.
-        self.originate_killed_everywhere(hash);
+        self.originate_killed_everywhere(hash, None);
     }
 
-    fn originate_killed_everywhere(&mut self, hash: u32) {
+    fn originate_killed_everywhere(&mut self, hash: u32, kicked: Option<u32>) {
         let origin = self.new_origin();
-        self.broadcast(&Line::UserKilledEverywhere { origin, hash }, Except::Nobody);
+        self.broadcast(&Line::UserKilledEverywhere { origin, hash, kicked }, Except::Nobody);
     }
 
     /// USER-KILLED-EVERYWHERE.
-    pub(crate) fn user_killed_everywhere(&mut self, hash: u32, now: Now) {
+    pub(crate) fn user_killed_everywhere(&mut self, hash: u32, kicked: Option<u32>, now: Now) {
         for tag in self.kills.tags_of(hash) {
-            if self.kill(hash, tag).is_some_and(|kill| kill.state == State::WaitingForEveryone) {
+            let Some(kill) = self.kill(hash, tag) else { continue };
+            if kill.state == State::WaitingForEveryone {
+                kill.kicked = kicked;
                 self.kill_everywhere(hash, tag, now);
             }
         }
     }
 
-    /// His sessions are gone everywhere: the old backend gets time to notice.
+    /// His sessions are gone everywhere: the flush script is told, or the old backend gets time to notice.
     fn kill_everywhere(&mut self, hash: u32, tag: TagNumber, now: Now) {
-        let delay = self.tuning.user_kick_delay;
-        if let Some(kill) = self.kill(hash, tag) {
-            kill.state = State::Delay;
-            self.timers.set(Timer::KillDelay(hash, tag), now.instant + delay);
+        let Some(kill) = self.kills.by_user.get(&(hash, tag)) else { return };
+        let for_kill = ForKill { hash, tag, number: kill.number };
+        if kill.originated
+            && let Some(old) = kill.old_host
+            && let Some(slot) = self.users.find(hash, tag)
+            && let Some(new) = self.hosts.get(self.users.get(slot).host)
+        {
+            let request = Request {
+                hash,
+                old_ip: old.ip,
+                old_down: old.down,
+                old_vhosts: old.vhosts,
+                new_ip: new.ip,
+                new_hostname: new.hostname.clone(),
+            };
+            if self.start_flush(for_kill, &request) {
+                if let Some(kill) = self.kill(hash, tag) {
+                    kill.state = State::Flushing;
+                }
+                return;
+            }
+        }
+        self.start_delay(hash, tag, now);
+    }
+
+    /// The flush script has ended.
+    pub(crate) fn flush_finished(&mut self, for_kill: ForKill, succeeded: bool, now: Now) {
+        let ForKill { hash, tag, number } = for_kill;
+        let Some(kill) = self.kill(hash, tag) else { return };
+        if kill.number != number || kill.state != State::Flushing {
+            return;
+        }
+        if succeeded {
+            self.kill_done(hash, tag, now);
+        } else {
+            self.start_delay(hash, tag, now);
         }
     }
 
-    /// A kill's delay is over.
-    pub(crate) fn kill_delay_over(&mut self, hash: u32, tag: TagNumber, now: Now) {
+    fn start_delay(&mut self, hash: u32, tag: TagNumber, now: Now) {
+        let delay = self.tuning.user_kick_delay;
+        let Some(kill) = self.kill(hash, tag) else { return };
+        if kill.kicked == Some(0) {
+            // Nobody had a session of his: there is nothing that a backend could have to notice.
+            self.kill_done(hash, tag, now);
+            return;
+        }
+        kill.state = State::Delay;
+        self.timers.set(Timer::KillDelay(hash, tag), now.instant + delay);
+    }
+
+    /// A kill has come to its end.
+    pub(crate) fn kill_done(&mut self, hash: u32, tag: TagNumber, now: Now) {
         if let Some(kill) = self.kills.by_user.get(&(hash, tag)) {
             let took = now.instant.saturating_since(kill.started).as_secs_f64();
             debug!("User hash {hash} has moved, after {took:.3} secs");
@@ -224,23 +328,31 @@ impl Director {
                 "Finishing the move of user hash {hash} timed out in state {} - its state may now be inconsistent",
                 kill.state
             );
+            if kill.state == State::Flushing {
+                let number = kill.number;
+                self.abort_flush(ForKill { hash, tag, number });
+            }
         }
         self.finish_kill(hash, tag, now);
     }
 
     fn finish_kill(&mut self, hash: u32, tag: TagNumber, now: Now) {
-        self.drop_kill(hash, tag);
+        let reset = self.drop_kill(hash, tag);
         if let Some(slot) = self.users.find(hash, tag) {
             self.users.set_killing(slot, false);
         }
         self.retry_lookups_of(hash, now);
+        if let Some(reset) = reset {
+            self.reset_move_ended(reset);
+        }
     }
 
-    fn drop_kill(&mut self, hash: u32, tag: TagNumber) {
-        if self.kills.by_user.remove(&(hash, tag)).is_some() {
-            self.timers.clear(Timer::KillDelay(hash, tag));
-            self.timers.clear(Timer::KillTimeout(hash, tag));
-        }
+    /// Forgets a kill. Returns the drain that it was part of.
+    fn drop_kill(&mut self, hash: u32, tag: TagNumber) -> Option<ResetNumber> {
+        let kill = self.kills.by_user.remove(&(hash, tag))?;
+        self.timers.clear(Timer::KillDelay(hash, tag));
+        self.timers.clear(Timer::KillTimeout(hash, tag));
+        kill.reset
     }
 
     /// A host's users are about to be forgotten, and their kills with them.
@@ -253,7 +365,9 @@ impl Director {
             info!("{} moves under way are forgotten with their users", gone.len());
         }
         for (hash, tag) in gone {
-            self.drop_kill(hash, tag);
+            if let Some(reset) = self.drop_kill(hash, tag) {
+                self.reset_move_ended(reset);
+            }
         }
     }
 }

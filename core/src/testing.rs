@@ -177,6 +177,24 @@ impl Net {
         assert!(status.contains("\tself\t") && status.contains("\tring synced\t"), "node {node}:\n{status}");
     }
 
+    /// From now on a node takes another for one that speaks this minor version.
+    pub(crate) fn speak_minor(&mut self, node: usize, other: usize, minor: u32) {
+        let director = self.nodes.get_mut(&node).unwrap();
+        for id in director.ring.links.clone() {
+            let link = director.link_mut(id).unwrap();
+            if link.member == Some(address(other)) {
+                link.minor = Some(minor);
+            }
+        }
+    }
+
+    /// ipc says something to a node.
+    pub(crate) fn answer_ipc(&mut self, node: usize, answer: &[u8]) {
+        let end = *self.ipc.iter().find(|end| end.0 == node).unwrap();
+        self.handle(node, Event::Received { connection: end.1, bytes: answer });
+        self.run();
+    }
+
     /// Lets everything happen that can happen now.
     pub(crate) fn run(&mut self) {
         for _ in 0..1_000_000 {
@@ -222,7 +240,7 @@ impl Net {
                 self.handle(node, Event::ConnectFailed { connection, error: "No such file or directory" });
             }
             Action::Write { connection } => self.pull((node, connection)),
-            Action::Read { .. } => {}
+            Action::Read { .. } | Action::Finish { .. } => {}
             Action::Close { connection } | Action::Abort { connection } => {
                 if matches!(action, Action::Close { .. }) {
                     self.pull((node, connection));

@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use crate::contract::{Event, Role};
-use crate::ring::commands::Except;
 use crate::testing::{Net, address, configuration};
-use crate::wire::ring::Line;
 
 /// The hash of `jane`.
 const JANE: u32 = 1_480_892_766;
@@ -136,7 +134,6 @@ fn administrators_see_what_was_recorded() {
     assert_eq!(net.admin(1, "HOST-REMOVE\t127.0.2.3\n"), "OK\n");
     assert_eq!(net.admin(2, "HOST-LIST-REMOVED\n"), "127.0.2.3\n\n");
     assert_eq!(net.admin(2, "HOST-FLUSH\t127.0.2.3\n"), "NOTFOUND\n");
-    assert!(net.admin(1, "USER-MOVE\tjane\t127.0.2.4\n").contains("not supported"));
     assert!(net.admin(1, "NONSENSE\n").contains("NONSENSE"));
 }
 
@@ -312,9 +309,7 @@ fn start_move(net: &mut Net) {
     let director = net.nodes.get_mut(&1).unwrap();
     let ip = "127.0.2.4".parse().unwrap();
     let host = director.hosts.find(ip).unwrap();
-    let origin = director.new_origin();
-    director.broadcast(&Line::UserMove { origin, hash: JANE, host: ip }, Except::Nobody);
-    director.move_user(JANE, host, true, now);
+    director.originate_move(JANE, host, None, now);
     net.run();
 }
 
@@ -351,9 +346,170 @@ fn a_move_waits_for_everyone_and_a_lookup_for_the_move() {
 fn a_move_of_a_user_whom_nobody_knows_ends() {
     let mut net = Net::synced(3);
     start_move(&mut net);
-    assert_eq!(net.lookup(2, "jane"), "");
+    assert_eq!(net.lookup(2, "jane"), "127.0.2.4", "nobody had a session of hers: there is nothing to wait for");
+}
+
+/// The extension of version 1.10: who had no session anywhere waits for nobody.
+#[test]
+fn a_move_waits_for_the_kick_delay_only_if_somebody_was_kicked_or_may_be_logging_in() {
+    for (kicked, age_secs, waits) in
+        [(&b"+0\n"[..], 10, false), (b"+\n", 10, false), (b"+1\n", 10, true), (b"+0\n", 1, true), (b"-no\n", 10, true)]
+    {
+        let mut net = Net::synced(3);
+        net.ipc_answer = Some(kicked);
+        net.lookup(1, "jane");
+        net.pass(secs(age_secs));
+        start_move(&mut net);
+        for node in 1..=3 {
+            let now = net.lookup(node, "jane");
+            assert_eq!(now, if waits { "" } else { "127.0.2.4" }, "{} {age_secs}", kicked.escape_ascii());
+        }
+        net.pass(secs(3));
+        assert_eq!(net.lookup(2, "jane"), "127.0.2.4");
+    }
+}
+
+/// The same, with a member that speaks 1.9: its hop takes the count away, and everything is as it was.
+#[test]
+fn a_move_in_a_mixed_ring_waits_for_the_kick_delay() {
+    let mut net = Net::synced(3);
+    net.ipc_answer = Some(b"+0\n");
+    net.lookup(1, "jane");
+    net.pass(secs(10));
+    // 2 takes 1's links for those of a member of 1.9, and the other way round.
+    for (node, other) in [(1, 2), (2, 1), (2, 3), (3, 2)] {
+        net.speak_minor(node, other, 9);
+    }
+    net.lines.clear();
+    start_move(&mut net);
+    assert_eq!(net.lookup(3, "jane"), "");
+    assert!(net.lines.iter().any(|line| line == "1>2 USER-KILLED\t1480892766"), "{:#?}", net.lines);
+    assert!(net.lines.iter().any(|line| line == "3>1 USER-KILLED\t1480892766"), "{:#?}", net.lines);
     net.pass(secs(3));
-    assert_eq!(net.lookup(2, "jane"), "127.0.2.4");
+    assert_eq!(net.lookup(3, "jane"), "127.0.2.4");
+}
+
+#[test]
+fn an_administrator_moves_a_user() {
+    let mut net = Net::synced(3);
+    net.ipc_answer = Some(b"+1\n");
+    net.lookup(1, "jane");
+    assert_eq!(net.admin(2, "USER-MOVE\tjane\t127.0.2.9\n"), "NOTFOUND\n");
+    assert_eq!(net.admin(2, "USER-MOVE\tJANE\t127.0.2.4\n"), "OK\n");
+    assert_eq!(net.admin(3, "USER-MOVE\t1480892766\t127.0.2.5\n"), "TRYAGAIN\n");
+    net.pass(secs(3));
+    assert_eq!(net.lookup(3, "jane"), "127.0.2.4");
+    net.lines.clear();
+    assert_eq!(net.admin(1, "USER-MOVE\tjane\t127.0.2.4\n"), "OK\n", "he is there: he is only refreshed");
+    assert!(!net.lines.iter().any(|line| line.contains("USER-MOVE")), "{:#?}", net.lines);
+}
+
+/// Logs in so many users, `u0` and on.
+fn log_in(net: &mut Net, count: usize) {
+    let end = net.authreply(1);
+    let text: String = (0..count).map(|n| format!("OK\t{n}\tuser=u{n}\tproxy\n")).collect();
+    net.say(end, &text);
+}
+
+fn users_of(net: &mut Net, node: usize, ip: &str) -> usize {
+    net.admin(node, &format!("USER-LIST\t{ip}\n")).lines().count() - 1
+}
+
+#[test]
+fn a_flush_moves_all_users_of_a_backend_so_many_at_a_time() {
+    let mut net = Net::synced(3);
+    net.ipc_answer = Some(b"+1\n");
+    log_in(&mut net, 300);
+    let before = users_of(&mut net, 3, "127.0.2.3");
+    assert!(before > 30, "{before}");
+    assert_eq!(net.admin(1, "HOST-UPDATE\t127.0.2.3\t0\n"), "OK\n");
+    let admin = net.connect(1, Role::Admin);
+    net.say(admin, "VERSION\tdirector-doveadm\t1\t0\nHOST-RESET-USERS\t127.0.2.3\t10\nHOST-LIST-REMOVED\n");
+    net.hear(admin);
+    let moves = |net: &Net| net.lines.iter().filter(|line| line.starts_with("1>2 USER-MOVE")).count();
+    for round in 1..=before.div_ceil(10) {
+        assert_eq!(moves(&net), (round * 10).min(before), "round {round}");
+        assert_eq!(net.hear(admin), "");
+        net.pass(secs(2) + Duration::from_millis(10));
+    }
+    assert_eq!(net.hear(admin), "OK\n\n", "the next command runs after it");
+    for node in 1..=3 {
+        assert_eq!(users_of(&mut net, node, "127.0.2.3"), 0);
+        net.assert_synced(node);
+    }
+}
+
+/// Scenarios, Moves, 19: what took the original hours.
+#[test]
+fn a_flush_of_users_without_sessions_takes_no_time() {
+    let mut net = Net::synced(3);
+    net.ipc_answer = Some(b"+0\n");
+    log_in(&mut net, 3000);
+    net.pass(secs(10));
+    assert_eq!(net.admin(1, "HOST-UPDATE\t127.0.2.3\t0\n"), "OK\n");
+    assert_eq!(net.admin(1, "HOST-RESET-USERS\t127.0.2.3\n"), "OK\n");
+    assert_eq!(users_of(&mut net, 2, "127.0.2.3"), 0);
+}
+
+/// Scenarios, Moves, 13.
+#[test]
+fn a_flush_with_no_backend_left_kicks_and_forgets_everybody() {
+    let mut net = Net::synced(2);
+    net.ipc_answer = Some(b"+1\n");
+    log_in(&mut net, 300);
+    for host in 1..=5 {
+        assert_eq!(net.admin(1, &format!("HOST-UPDATE\t127.0.2.{host}\t0\n")), "OK\n");
+    }
+    assert_eq!(net.admin(1, "HOST-RESET-USERS\n"), "OK\n");
+    assert_eq!(net.lines.iter().filter(|line| line.starts_with("1>2 USER-KICK-HASH")).count(), 600, "by both links");
+    for node in 1..=2 {
+        assert_eq!(net.admin(node, "USER-LIST\n"), "\n");
+        net.wait_synced(node);
+    }
+    assert_eq!(net.admin(1, "HOST-RESET-USERS\t127.0.2.9\n"), "NOTFOUND\n");
+}
+
+/// Scenarios, Moves, 9: the second flush finds users whose moves are under way.
+#[test]
+fn two_flushes_at_once_from_two_directors_both_end() {
+    let mut net = Net::synced(3);
+    net.ipc_answer = Some(b"+1\n");
+    log_in(&mut net, 100);
+    assert_eq!(net.admin(1, "HOST-UPDATE\t127.0.2.3\t0\n"), "OK\n");
+    let admins = [1, 2].map(|node| net.connect(node, Role::Admin));
+    let mut heard = String::new();
+    for admin in admins {
+        net.say(admin, "VERSION\tdirector-doveadm\t1\t0\nHOST-RESET-USERS\t127.0.2.3\n");
+        heard += &net.hear(admin);
+    }
+    net.pass(secs(5));
+    for admin in admins {
+        heard += &net.hear(admin);
+    }
+    assert_eq!(heard.matches("OK\n").count(), 2, "{heard}");
+    assert_eq!(users_of(&mut net, 3, "127.0.2.3"), 0);
+}
+
+#[test]
+fn kicks_go_everywhere_and_too_many_wait() {
+    let mut net = Net::synced(3);
+    net.ipc_answer = Some(b"");
+    assert_eq!(net.admin(1, "USER-KICK\tjane\nUSER-KICK-ALT\tuser_alt\tx*y\n"), "OK\nOK\n");
+    for line in ["1>2 USER-KICK\t127.0.1.1\t9090\t1\tjane", "1>3 USER-KICK-ALT\t127.0.1.1\t9090\t2\tuser_alt\tx*y"] {
+        assert!(net.lines.iter().any(|said| said == line), "{:#?}", net.lines);
+    }
+    let kicks: String = (0..98).map(|n| format!("USER-KICK\tu{n}\n")).collect();
+    assert_eq!(net.admin(1, &kicks).lines().count(), 98);
+    assert_eq!(net.admin(1, "USER-KICK\tone-more\tnowait\n"), "TRYAGAIN\n");
+    let admin = net.connect(1, Role::Admin);
+    net.say(admin, "VERSION\tdirector-doveadm\t1\t0\nUSER-KICK\tone-more\nHOST-LIST-REMOVED\n");
+    net.hear(admin);
+    assert_eq!(net.hear(admin), "", "it waits");
+    net.answer_ipc(1, b"+1\n");
+    assert_eq!(net.hear(admin), "OK\n\n");
+    net.answer_ipc(1, b"+1\n");
+    let long = "x".repeat(1005);
+    assert_eq!(net.admin(1, &format!("USER-KICK\t{long}\n")), "the name is too long\n");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use crate::contract::ConnectionId;
 use crate::director::Reason;
 use crate::hosts::TagNumber;
+use crate::resets::ResetNumber;
 use crate::time::Instant;
 
 /// One thing that is waited for. Each is armed at most once; arming it again moves it.
@@ -43,6 +44,8 @@ pub(crate) enum Timer {
     KillDelay(u32, TagNumber),
     /// A user's kill has taken too long.
     KillTimeout(u32, TagNumber),
+    /// More users of a HOST-RESET-USERS are to be moved.
+    Reset(ResetNumber),
 }
 
 impl Timer {
@@ -58,7 +61,7 @@ impl Timer {
             Self::Ping(_) => Reason::RingPing,
             Self::Linger(_) => Reason::Close,
             Self::AdminSync(_) => Reason::Admin,
-            Self::KillDelay(..) | Self::KillTimeout(..) => Reason::Kill,
+            Self::KillDelay(..) | Self::KillTimeout(..) | Self::Reset(_) => Reason::Kill,
         }
     }
 }

@@ -6,7 +6,6 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
-use std::time::Duration;
 
 use director_core::Configuration;
 use director_core::hash::UsernameHash;

@@ -12,11 +12,13 @@ use crate::connections::{Connection, Kind, Phase};
 use crate::contract::ConnectionId;
 use crate::director::Director;
 use crate::hash::IpText;
+use crate::kick::{Command as Kick, Purpose};
+use crate::ring::users::clamp_secs;
 use crate::time::{Instant, Now};
 use crate::timers::Timer;
 use crate::users::Cursor;
 use crate::wire::admin::{Command, LINE_MAX_BYTES, VERSION_LINE, is_version_line};
-use crate::wire::ring::{HostLine, Line, UpDown};
+use crate::wire::ring::{HostLine, LINE_MAX_BYTES as RING_LINE_MAX_BYTES, Line, MINOR, Origin, UpDown};
 
 use crate::ring::commands::{Except, VHOSTS_DEFAULT};
 
@@ -50,6 +52,10 @@ enum Waiting {
     ToRun(Vec<u8>),
     /// For the ring to be synced, to say this.
     ToAnswer(String),
+    /// For other kicks to end, to run this.
+    ForKicks(Vec<u8>),
+    /// For the end of a HOST-RESET-USERS.
+    ForReset,
 }
 
 #[derive(Debug)]
@@ -206,6 +212,8 @@ impl Director {
                     }
                 }
                 Waiting::ToAnswer(text) => self.admin_answer(id, &text),
+                // These wait for something else, and not among the others.
+                Waiting::ForKicks(_) | Waiting::ForReset => {}
             }
             self.admin_goes_on(id, now);
         }
@@ -289,14 +297,23 @@ impl Director {
             }
             Command::UserLookup { user, tag } => self.admin_lookup(user, tag),
             Command::UserList { ip } => self.start_user_list(id, *ip),
-            Command::HostResetUsers { .. } => not_there_yet("HOST-RESET-USERS"),
-            Command::UserMove { .. } => not_there_yet("USER-MOVE"),
-            Command::UserKick { .. } => not_there_yet("USER-KICK"),
-            Command::UserKickAlt { .. } => not_there_yet("USER-KICK-ALT"),
+            Command::HostResetUsers { ip, max_parallel } => self.admin_reset_users(id, *ip, *max_parallel, now),
+            Command::UserMove { user, ip } => self.admin_move_user(user, *ip, now),
+            Command::UserKick { username, nowait } => {
+                let username = username.to_vec();
+                let line = |origin| Line::UserKick { origin, username: (&*username).into() };
+                self.admin_kick(id, command, line, &Kick::User { username: username.clone().into() }, *nowait, now)
+            }
+            Command::UserKickAlt { field, value, nowait } => {
+                let (field, value) = (field.to_vec(), value.to_vec());
+                let line = |origin| Line::UserKickAlt { origin, field: (&*field).into(), value: (&*value).into() };
+                let kick = Kick::Alt { field: field.clone().into(), value: value.clone().into() };
+                self.admin_kick(id, command, line, &kick, *nowait, now)
+            }
         }
     }
 
-    fn admin_flush_host(&mut self, ip: IpAddr, now: Now) -> bool {
+    pub(crate) fn admin_flush_host(&mut self, ip: IpAddr, now: Now) -> bool {
         if !self.flush_host(ip, now) {
             return false;
         }
@@ -431,16 +448,122 @@ impl Director {
         Outcome::Answer(format!("{}\t{}\t{hashed}\t{initial}", current.0, current.1))
     }
 
+    fn admin_reset_users(
+        &mut self,
+        id: ConnectionId,
+        ip: Option<IpAddr>,
+        max_parallel: Option<u32>,
+        now: Now,
+    ) -> Outcome {
+        let host = match ip {
+            Some(ip) => match self.hosts.find(ip) {
+                Some(host) => Some(host),
+                None => return Outcome::not_found(),
+            },
+            None => None,
+        };
+        let max_parallel = max_parallel.filter(|&max| max > 0).unwrap_or(self.tuning.max_parallel_moves);
+        let Some(session) = self.session(id) else { return Outcome::Done };
+        session.waiting = Some(Waiting::ForReset);
+        self.start_reset(id, host, max_parallel, now);
+        Outcome::Done
+    }
+
+    /// A HOST-RESET-USERS has ended.
+    pub(crate) fn admin_reset_done(&mut self, id: ConnectionId, now: Now) {
+        let Some(session) = self.session(id) else { return };
+        if matches!(session.waiting, Some(Waiting::ForReset)) {
+            session.waiting = None;
+            self.admin_answer(id, "OK");
+            self.admin_goes_on(id, now);
+        }
+    }
+
+    fn admin_move_user(&mut self, user: &[u8], ip: IpAddr, now: Now) -> Outcome {
+        let hash = self.hash_or_name(user);
+        let Some(host) = self.hosts.find(ip) else { return Outcome::not_found() };
+        let Some(tag) = self.hosts.get(host).map(|host| host.tag) else { return Outcome::not_found() };
+        let known = self.users.find(hash, tag).map(|slot| (slot, self.users.get(slot)));
+        match known {
+            Some((_, user)) if user.killing => Outcome::Answer("TRYAGAIN".into()),
+            Some((slot, user)) if user.host == host && !user.weak => {
+                self.users.touch(slot, user.timestamp_secs.max(clamp_secs(now.unix_secs)), now);
+                let user = self.users.get(slot);
+                self.send_user(user, Except::Nobody);
+                Outcome::ok()
+            }
+            _ => {
+                info!("admin: user hash {hash} is moved to {ip}");
+                self.originate_move(hash, host, None, now);
+                Outcome::ok()
+            }
+        }
+    }
+
+    /// Kicks everywhere, when not too many kicks are under way.
+    fn admin_kick<'k>(
+        &mut self,
+        id: ConnectionId,
+        command: &Command<'_>,
+        line: impl FnOnce(Origin) -> Line<'k>,
+        kick: &Kick,
+        nowait: bool,
+        now: Now,
+    ) -> Outcome {
+        if self.kicks_are_full() {
+            if nowait {
+                return Outcome::Answer("TRYAGAIN".into());
+            }
+            let mut text = Vec::new();
+            command.write(&mut text);
+            text.pop();
+            let Some(session) = self.session(id) else { return Outcome::Done };
+            session.waiting = Some(Waiting::ForKicks(text));
+            self.kicks_waiting.push_back(id);
+            return Outcome::Done;
+        }
+        let line = line(Origin { address: self.ring.members.self_address(), seq: u32::MAX });
+        let mut printed = Vec::new();
+        line.write(MINOR, &mut printed);
+        if printed.len() > RING_LINE_MAX_BYTES {
+            // Every other director would drop its link to us for it.
+            return Outcome::Answer("the name is too long".into());
+        }
+        let origin = self.new_origin();
+        let line = match line {
+            Line::UserKick { username, .. } => Line::UserKick { origin, username },
+            Line::UserKickAlt { field, value, .. } => Line::UserKickAlt { origin, field, value },
+            other => other,
+        };
+        self.broadcast(&line, Except::Nobody);
+        self.kick(kick, Purpose::Admin, now);
+        Outcome::ok()
+    }
+
+    /// Goes on with the kicks that have waited for others.
+    pub(crate) fn wake_kicks(&mut self, now: Now) {
+        if !std::mem::take(&mut self.kicks_wake) {
+            return;
+        }
+        while !self.kicks_are_full() {
+            let Some(id) = self.kicks_waiting.pop_front() else { return };
+            let Some(session) = self.session(id) else { continue };
+            match session.waiting.take() {
+                Some(Waiting::ForKicks(line)) => {
+                    self.run_admin_line(id, &line, now);
+                    self.admin_goes_on(id, now);
+                }
+                other => session.waiting = other,
+            }
+        }
+    }
+
     /// A name's hash; a name of digits only *is* a hash.
     fn hash_or_name(&self, user: &[u8]) -> u32 {
         let digits = !user.is_empty() && user.iter().all(u8::is_ascii_digit);
         let number = std::str::from_utf8(user).ok().filter(|_| digits).and_then(|text| text.parse().ok());
         number.unwrap_or_else(|| self.tuning.username_hash.hash(user))
     }
-}
-
-fn not_there_yet(command: &str) -> Outcome {
-    Outcome::Answer(format!("{command} is not supported by this version of director"))
 }
 
 fn needs_sync(command: &Command<'_>) -> bool {

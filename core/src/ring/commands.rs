@@ -9,7 +9,7 @@ use crate::connections::Kind;
 use crate::contract::ConnectionId;
 use crate::director::Director;
 use crate::hosts::{Host, HostNumber};
-use crate::kick::Command as Kick;
+use crate::kick::{Command as Kick, Purpose};
 use crate::ring::link::{HostMode, Label, Refusal};
 use crate::time::Now;
 use crate::timers::Timer;
@@ -163,29 +163,29 @@ impl Director {
                     self.user_move_received(id, origin, hash, host, now);
                 }
             }
-            Line::UserKilled { hash } => self.user_killed_received(hash, now),
-            Line::UserKilledEverywhere { origin, hash } => {
+            Line::UserKilled { hash, kicked } => self.user_killed_received(hash, kicked, now),
+            Line::UserKilledEverywhere { origin, hash, kicked } => {
                 if let Seen::First(origin) = self.see(origin) {
-                    self.broadcast(&Line::UserKilledEverywhere { origin, hash }, except);
-                    self.user_killed_everywhere(hash, now);
+                    self.broadcast(&Line::UserKilledEverywhere { origin, hash, kicked }, except);
+                    self.user_killed_everywhere(hash, kicked, now);
                 }
             }
             Line::UserKick { origin, username } => {
                 if let Seen::First(origin) = self.see(origin) {
-                    self.kick(&Kick::User { username: username.to_vec().into() }, None, now);
+                    self.kick(&Kick::User { username: username.to_vec().into() }, Purpose::Other, now);
                     self.broadcast(&Line::UserKick { origin, username }, except);
                 }
             }
             Line::UserKickAlt { origin, field, value } => {
                 if let Seen::First(origin) = self.see(origin) {
                     let kick = Kick::Alt { field: field.to_vec().into(), value: value.to_vec().into() };
-                    self.kick(&kick, None, now);
+                    self.kick(&kick, Purpose::Other, now);
                     self.broadcast(&Line::UserKickAlt { origin, field, value }, except);
                 }
             }
             Line::UserKickHash { origin, hash, except: spared } => {
                 if let Seen::First(origin) = self.see(origin) {
-                    self.kick(&Kick::Hash { hash, except: Some(spared) }, None, now);
+                    self.kick(&Kick::Hash { hash, except: Some(spared) }, Purpose::Other, now);
                     self.broadcast(&Line::UserKickHash { origin, hash, except: spared }, except);
                 }
             }
@@ -342,7 +342,7 @@ impl Director {
             }
             return;
         };
-        let Some(forward) = self.merge_host(id, number, line, false, now) else { return };
+        let Some(forward) = self.merge_host(id, number, line, false) else { return };
         match forward {
             MergedHost::Theirs => {
                 let host = HostLine { updown: self.host_line(number).and_then(|host| host.updown), ..line.clone() };
@@ -360,7 +360,6 @@ impl Director {
         number: HostNumber,
         line: &HostLine<'_>,
         replace: bool,
-        now: Now,
     ) -> Option<MergedHost> {
         let host = self.hosts.get(number)?;
         let theirs = line.updown.unwrap_or(UpDown { down: host.down, changed_secs: host.updown_changed_secs });
@@ -431,7 +430,6 @@ impl Director {
                 host.hostname = hostname;
             }
         });
-        let _ = now;
         Some(merged)
     }
 
@@ -509,7 +507,7 @@ impl Director {
                 None => return Ok(()),
             },
             Some(number) => {
-                if self.merge_host(id, number, line, mode == HostMode::Replace, now).is_none() {
+                if self.merge_host(id, number, line, mode == HostMode::Replace).is_none() {
                     return Ok(());
                 }
                 // Forgetting its users may have given it another number.

@@ -8,7 +8,7 @@ use log::{debug, error, warn};
 use crate::contract::ConnectionId;
 use crate::director::Director;
 use crate::hosts::HostNumber;
-use crate::kick::Command as Kick;
+use crate::kick::{Command as Kick, Purpose};
 use crate::ring::commands::{Except, Seen};
 use crate::ring::link::Label;
 use crate::time::Now;
@@ -124,7 +124,7 @@ impl Director {
                 let origin = self.new_origin();
                 let line = Line::UserKickHash { origin, hash: user.hash, except: winner };
                 self.broadcast(&line, Except::Nobody);
-                self.kick(&Kick::Hash { hash: user.hash, except: Some(winner) }, None, now);
+                self.kick(&Kick::Hash { hash: user.hash, except: Some(winner) }, Purpose::Other, now);
                 self.send_user(user, Except::Nobody);
             }
         }

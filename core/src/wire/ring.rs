@@ -1,4 +1,4 @@
-//! The lines that directors say to each other (ring protocol, version 1.9).
+//! The lines that directors say to each other (ring protocol, version 1.9, and our extension 1.10).
 
 use std::borrow::Cow;
 use std::fmt;
@@ -19,7 +19,7 @@ pub const NAME: &str = "director";
 /// The major version: another one is refused.
 pub const MAJOR: u32 = 1;
 /// Our minor version.
-pub const MINOR: u32 = 9;
+pub const MINOR: u32 = 10;
 /// The longest line, in bytes.
 pub const LINE_MAX_BYTES: usize = 1024;
 
@@ -43,6 +43,8 @@ pub mod minor {
     pub const USER_KICK_ALT: u32 = 8;
     /// Timestamps in USER, and `U`.
     pub const USER_TIMESTAMP: u32 = 9;
+    /// How many sessions were kicked, in USER-KILLED and USER-KILLED-EVERYWHERE: our own extension.
+    pub const KICKED: u32 = 10;
 }
 
 /// Who originated a command, and its number there (ring protocol, "Sequence numbers").
@@ -134,10 +136,10 @@ pub enum Line<'a> {
     HostFlush { origin: Origin, ip: IpAddr },
     /// `USER-MOVE o-ip o-port seq hash ip`
     UserMove { origin: Origin, hash: u32, host: IpAddr },
-    /// `USER-KILLED hash`
-    UserKilled { hash: u32 },
-    /// `USER-KILLED-EVERYWHERE o-ip o-port seq hash`
-    UserKilledEverywhere { origin: Origin, hash: u32 },
+    /// `USER-KILLED hash [kicked]`: the count is left out to a peer below minor 10, and when it is not known.
+    UserKilled { hash: u32, kicked: Option<u32> },
+    /// `USER-KILLED-EVERYWHERE o-ip o-port seq hash [kicked]`: the count as in USER-KILLED
+    UserKilledEverywhere { origin: Origin, hash: u32, kicked: Option<u32> },
     /// `USER-KICK o-ip o-port seq username`
     UserKick { origin: Origin, username: Cow<'a, [u8]> },
     /// `USER-KICK-ALT o-ip o-port seq field value`
@@ -195,10 +197,12 @@ impl<'a> Line<'a> {
             b"USER-MOVE" => (origin, hash, ip("host"))
                 .map(|(origin, hash, host)| Self::UserMove { origin, hash, host })
                 .parse(input),
-            b"USER-KILLED" => hash.map(|hash| Self::UserKilled { hash }).parse(input),
-            b"USER-KILLED-EVERYWHERE" => {
-                (origin, hash).map(|(origin, hash)| Self::UserKilledEverywhere { origin, hash }).parse(input)
+            b"USER-KILLED" => {
+                (hash, optional(u32("kicked"))).map(|(hash, kicked)| Self::UserKilled { hash, kicked }).parse(input)
             }
+            b"USER-KILLED-EVERYWHERE" => (origin, hash, optional(u32("kicked")))
+                .map(|(origin, hash, kicked)| Self::UserKilledEverywhere { origin, hash, kicked })
+                .parse(input),
             b"USER-KICK" => {
                 (origin, text("username")).map(|(origin, username)| Self::UserKick { origin, username }).parse(input)
             }
@@ -271,8 +275,10 @@ impl<'a> Line<'a> {
                 origin.write(line).number(*hash).ip(*host)
             }
             Self::HostRemove { origin, ip } | Self::HostFlush { origin, ip } => origin.write(line).ip(*ip),
-            Self::UserKilled { hash } => line.number(*hash),
-            Self::UserKilledEverywhere { origin, hash } => origin.write(line).number(*hash),
+            Self::UserKilled { hash, kicked } => write_kicked(*kicked, peer_minor, line.number(*hash)),
+            Self::UserKilledEverywhere { origin, hash, kicked } => {
+                write_kicked(*kicked, peer_minor, origin.write(line).number(*hash))
+            }
             Self::UserKick { origin, username } => origin.write(line).text(username),
             Self::UserKickAlt { origin, field, value } => origin.write(line).text(field).text(value),
             Self::UserKickHash { origin, hash, except } => origin.write(line).number(*hash).ip(*except),
@@ -334,6 +340,14 @@ impl<'a> Line<'a> {
             Self::Connect { .. } => b"CONNECT",
             Self::Quit { .. } => b"QUIT",
         }
+    }
+}
+
+/// How many sessions were kicked, for a peer that knows what that is: the original refuses more arguments here.
+fn write_kicked<'o>(kicked: Option<u32>, peer_minor: u32, line: LineWriter<'o>) -> LineWriter<'o> {
+    match kicked {
+        Some(kicked) if peer_minor >= minor::KICKED => line.number(kicked),
+        _ => line,
     }
 }
 

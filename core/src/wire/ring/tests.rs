@@ -43,8 +43,8 @@ fn all_kinds(g: &mut Gen) -> Vec<Line<'static>> {
         Line::HostRemove { origin: origin(g), ip },
         Line::HostFlush { origin: origin(g), ip },
         Line::UserMove { origin: origin(g), hash: hash(g), host: ip },
-        Line::UserKilled { hash: hash(g) },
-        Line::UserKilledEverywhere { origin: origin(g), hash: hash(g) },
+        Line::UserKilled { hash: hash(g), kicked: bool::arbitrary(g).then(|| number(g)) },
+        Line::UserKilledEverywhere { origin: origin(g), hash: hash(g), kicked: bool::arbitrary(g).then(|| number(g)) },
         Line::UserKick { origin: origin(g), username: text(g) },
         Line::UserKickAlt { origin: origin(g), field: text(g), value: text(g) },
         Line::UserKickHash { origin: origin(g), hash: hash(g), except: ip },
@@ -117,6 +117,10 @@ fn as_read(line: Line<'_>, minor: u32) -> Option<Line<'_>> {
         Line::UserKick { .. } | Line::UserKickHash { .. } if minor < 4 => None,
         Line::Options { .. } if minor < 5 => None,
         Line::UserKickAlt { .. } if minor < 8 => None,
+        Line::UserKilled { hash, .. } if minor < 10 => Some(Line::UserKilled { hash, kicked: None }),
+        Line::UserKilledEverywhere { origin, hash, .. } if minor < 10 => {
+            Some(Line::UserKilledEverywhere { origin, hash, kicked: None })
+        }
         Line::Quit { .. } if minor < 3 => Some(Line::Quit { reason: Cow::Borrowed(b"") }),
         Line::Sync { origin, .. } if minor < 6 => Some(Line::Sync { origin, info: None }),
         Line::User { hash, host, .. } if minor < 9 => Some(Line::User { hash, host, timestamp_secs: None }),
