@@ -82,8 +82,9 @@ pub enum FlushTarget {
         /// Its port.
         port: u16,
     },
-    /// A program: what it prints is the connection's input, and the connection ends with it; without an error if its
-    /// exit status was 0. It gets nothing on its standard input. [`Action::Abort`] kills it.
+    /// A program to run, with nothing on its standard input. What it prints is the connection's input, and after that
+    /// a line `+` if its exit status was 0, else `-`, as Dovecot's script service says it. If the connection ends before
+    /// the program does, it is killed.
     Program {
         /// Its path.
         path: String,

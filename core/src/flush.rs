@@ -22,8 +22,6 @@ const OUTPUT_LINES_MAX: usize = 20;
 #[derive(Debug)]
 pub(crate) struct Run {
     for_kill: ForKill,
-    /// A program, whose exit status is the result.
-    program: bool,
     /// What it has printed.
     output: Vec<String>,
     /// The last line was `+`: success, if it stays the last.
@@ -125,7 +123,7 @@ impl Director {
             return false;
         };
         let program = matches!(target, FlushTarget::Program { .. });
-        let run = Run { for_kill, program, output: Vec::new(), succeeded: false, done: false };
+        let run = Run { for_kill, output: Vec::new(), succeeded: false, done: false };
         let id = self.connections.add(Kind::Flush(Box::new(run)), Phase::Connecting, LINE_MAX_BYTES);
         self.connections.act(Action::Connect { connection: id, target: Target::Flush(target) });
         if !program {
@@ -148,8 +146,8 @@ impl Director {
     /// A line of a script's output.
     pub(crate) fn flush_line(&mut self, id: ConnectionId, line: &[u8]) -> bool {
         let Some(run) = self.run(id) else { return false };
-        run.succeeded = !run.program && line == b"+";
-        if run.program || (line != b"+" && line != b"-") {
+        run.succeeded = line == b"+";
+        if line != b"+" && line != b"-" {
             if run.output.len() == OUTPUT_LINES_MAX {
                 run.output.remove(0);
             }
@@ -165,7 +163,7 @@ impl Director {
             return;
         }
         let for_kill = run.for_kill;
-        let succeeded = failure.is_none() && (run.program || run.succeeded);
+        let succeeded = failure.is_none() && run.succeeded;
         let output = std::mem::take(&mut run.output);
         if !succeeded {
             error!(

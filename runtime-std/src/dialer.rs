@@ -7,14 +7,17 @@
 //! one line when it is over.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, Receiver, TryRecvError};
 use std::time::{Duration, Instant};
 
-use director_core::{Role, Target};
+use director_core::{FlushTarget, Role, Target};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+
+use crate::script;
 
 /// How long a connection waits for Dovecot's auth: as long as a lookup waits for a backend, so that a login process sees
 /// one limit, whatever is late.
@@ -62,12 +65,14 @@ pub struct Dial {
     target: Target,
     start: Instant,
     tries: u32,
+    /// A name that is being resolved, on a thread of its own because that blocks.
+    resolving: Option<Receiver<io::Result<SocketAddr>>>,
 }
 
 impl Dial {
     /// A connection to make from now on.
     pub fn new(target: Target, now: Instant) -> Self {
-        Self { target, start: now, tries: 0 }
+        Self { target, start: now, tries: 0, resolving: None }
     }
 }
 
@@ -128,7 +133,17 @@ impl Dialer {
                 Ok(attempt) => attempt,
                 Err(error) => Attempt::Failed(error.into()),
             },
-            Target::AuthLogin | Target::AuthUserdb | Target::Ipc => self.attempt_unix(dial, now),
+            Target::Flush(FlushTarget::Tcp { host, port }) => match host.parse::<IpAddr>() {
+                Ok(ip) => attempt_flush_tcp((ip, *port).into()),
+                Err(_) => attempt_flush_name(dial),
+            },
+            Target::Flush(FlushTarget::Program { path, arguments }) => match script::start(path, arguments) {
+                Ok(descriptor) => Attempt::Connected(descriptor),
+                Err(error) => Attempt::Failed(error),
+            },
+            Target::AuthLogin | Target::AuthUserdb | Target::Ipc | Target::Flush(FlushTarget::Unix { .. }) => {
+                self.attempt_unix(dial, now)
+            }
         }
     }
 
@@ -175,7 +190,8 @@ impl Dialer {
             Target::AuthLogin => "auth-login",
             Target::AuthUserdb => "auth-userdb",
             Target::Ipc => "ipc",
-            Target::Ring { .. } => "",
+            Target::Flush(FlushTarget::Unix { path }) => path,
+            Target::Ring { .. } | Target::Flush(_) => "",
         })
     }
 
@@ -185,7 +201,7 @@ impl Dialer {
             Target::AuthLogin => Some(&mut self.auth_login),
             Target::AuthUserdb => Some(&mut self.auth_userdb),
             // Without ipc a kick fails, which is logged, and the move goes on: waiting would only delay it.
-            Target::Ipc | Target::Ring { .. } => None,
+            Target::Ipc | Target::Ring { .. } | Target::Flush(_) => None,
         }
     }
 }
@@ -210,6 +226,39 @@ fn connect_unix(path: &Path) -> Result<OwnedFd, Errno> {
     // A unix socket connects at once or not at all.
     rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
     Ok(socket)
+}
+
+fn attempt_flush_tcp(to: SocketAddr) -> Attempt {
+    let from = if to.is_ipv4() { IpAddr::from([0, 0, 0, 0]) } else { IpAddr::from([0; 16]) };
+    connect_tcp(to, (from, 0).into()).unwrap_or_else(|error| Attempt::Failed(error.into()))
+}
+
+/// Connects to the flush script's host by name, when that has been resolved.
+fn attempt_flush_name(dial: &mut Dial) -> Attempt {
+    let Target::Flush(FlushTarget::Tcp { host, port }) = &dial.target else { return Attempt::Again(BUSY_PAUSE_MAX) };
+    let Some(resolving) = &dial.resolving else {
+        let (answer, resolving) = mpsc::channel();
+        let name = (host.clone(), *port);
+        std::thread::spawn(move || {
+            let unknown = || io::Error::new(io::ErrorKind::NotFound, format!("{} has no address", name.0));
+            let address =
+                (name.0.as_str(), name.1).to_socket_addrs().and_then(|mut all| all.next().ok_or_else(unknown));
+            // Nobody waits for it any more if this fails.
+            let _ = answer.send(address);
+        });
+        dial.resolving = Some(resolving);
+        return Attempt::Again(BUSY_PAUSE_MIN);
+    };
+    match resolving.try_recv() {
+        Ok(Ok(address)) => attempt_flush_tcp(address),
+        Ok(Err(error)) => Attempt::Failed(error),
+        Err(TryRecvError::Empty) => {
+            let pause = BUSY_PAUSE_MIN.saturating_mul(1 << dial.tries.min(16)).min(BUSY_PAUSE_MAX);
+            dial.tries += 1;
+            Attempt::Again(pause)
+        }
+        Err(TryRecvError::Disconnected) => Attempt::Failed(io::ErrorKind::Other.into()),
+    }
 }
 
 fn connect_tcp(to: SocketAddr, from: SocketAddr) -> Result<Attempt, Errno> {

@@ -31,5 +31,6 @@ pub mod exit;
 pub mod listeners;
 pub mod logging;
 pub mod process;
+pub mod script;
 pub mod signals;
 pub mod switchboard;

@@ -19,7 +19,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use director_core::{Action, Configuration, ConnectionId, Director, Event, RECEIVE_MAX_BYTES, Role, Target};
+use director_core::{
+    Action, Configuration, ConnectionId, Director, Event, FlushTarget, RECEIVE_MAX_BYTES, Role, Target,
+};
 use rustix::io::Errno;
 use rustix::net::{Shutdown, SocketFlags};
 
@@ -118,6 +120,8 @@ struct Connection {
     /// It takes no output any more, but there may be input: output is thrown away until the end is read.
     mute: bool,
     writing: Writing,
+    /// When all output is written, the writing side is to be closed.
+    finish: bool,
     /// When it had its last turn to write.
     round: u64,
     closing: Closing,
@@ -245,6 +249,7 @@ impl Switchboard {
             reading: true,
             mute: false,
             writing: Writing::Nothing,
+            finish: false,
             round: 0,
             closing: Closing::No,
         });
@@ -381,10 +386,11 @@ impl Switchboard {
                 self.insert(Connection {
                     id: connection,
                     descriptor: None,
-                    tcp: matches!(target, Target::Ring { .. }),
+                    tcp: matches!(target, Target::Ring { .. } | Target::Flush(FlushTarget::Tcp { .. })),
                     reading: true,
                     mute: false,
                     writing: Writing::Nothing,
+                    finish: false,
                     round: 0,
                     closing: Closing::No,
                 });
@@ -401,6 +407,12 @@ impl Switchboard {
                     } else {
                         self.notices.push_back(Notice::Interest { connection });
                     }
+                }
+            }
+            Action::Finish { connection } => {
+                if let Some(entry) = self.connection_mut(connection) {
+                    entry.finish = true;
+                    self.queue(connection);
                 }
             }
             Action::Close { connection } => self.close(connection),
@@ -460,6 +472,10 @@ impl Switchboard {
             let bytes = self.director.poll_output(connection, now);
             if bytes.is_empty() {
                 entry.writing = Writing::Nothing;
+                if std::mem::take(&mut entry.finish) {
+                    // If it is gone, reading finds that.
+                    let _ = rustix::net::shutdown(&**descriptor, Shutdown::Write);
+                }
                 if entry.closing == Closing::Flushing {
                     self.flushed(connection);
                 }

@@ -217,6 +217,8 @@ impl World {
                     self.schedule(self.now, Happening::Arrive { link, side });
                 }
             }
+            // Only a flush script is told so, and there is none here.
+            Action::Finish { .. } => {}
             Action::Close { connection } => {
                 let Some(socket) = self.socket(director, connection, "Close") else { return };
                 socket.closing = true;
@@ -276,7 +278,7 @@ impl World {
                 }
                 self.schedule(at, Happening::Arrive { link, side: Side::Opener });
             }
-            Target::AuthLogin | Target::AuthUserdb => {
+            Target::AuthLogin | Target::AuthUserdb | Target::Flush(_) => {
                 let error = "No such file or directory";
                 self.schedule(self.now, Happening::Refuse { director, incarnation, connection, error });
             }
