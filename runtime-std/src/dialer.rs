@@ -397,7 +397,7 @@ mod tests {
             other => panic!("{other:?}"),
         };
         let (_stream, peer) = listener.accept().unwrap();
-        assert_eq!(peer.ip(), "127.0.0.77".parse::<std::net::IpAddr>().unwrap());
+        assert_eq!(peer.ip(), "127.0.0.77".parse::<IpAddr>().unwrap());
         finish(&descriptor).unwrap();
     }
 
