@@ -20,7 +20,7 @@ use crate::ring::users::clamp_secs;
 use crate::time::{Instant, Now};
 use crate::timers::Timer;
 use crate::users::User;
-use crate::wire::ring::{Line, Origin};
+use crate::wire::ring::{KickCount, Line, Origin};
 
 /// A move may take this long; then it is given up.
 const KILL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -70,14 +70,18 @@ struct OldHost {
 #[derive(Debug)]
 pub(crate) struct Kill {
     state: State,
-    /// We have started the move.
-    originated: bool,
+    /// We have started the move: this was its USER-MOVE.
+    mover: Option<Origin>,
     /// Tells this kill from an earlier one of the same user.
     number: u64,
     started: Instant,
     old_host: Option<OldHost>,
-    /// How many sessions were kicked: here, and at those whose USER-KILLED has come. `None`: somebody can't tell.
+    /// How many sessions were kicked here. `None`: we can't tell.
     kicked: Option<u32>,
+    /// The count of a USER-KILLED that came while we were not ready to send it on.
+    count: Option<KickCount>,
+    /// He had no session anywhere.
+    idle: bool,
     /// The drain that it is part of.
     reset: Option<ResetNumber>,
 }
@@ -96,11 +100,6 @@ impl Kills {
     }
 }
 
-/// Two counts of kicked sessions together; not known if one is not.
-fn add_kicked(a: Option<u32>, b: Option<u32>) -> Option<u32> {
-    Some(a?.saturating_add(b?))
-}
-
 impl Director {
     /// USER-MOVE of the ring.
     pub(crate) fn user_move_received(&mut self, id: ConnectionId, origin: Origin, hash: u32, ip: IpAddr, now: Now) {
@@ -111,7 +110,7 @@ impl Director {
         };
         // The move goes on before anything that is said of its kill.
         self.broadcast(&Line::UserMove { origin, hash, host: ip }, Except::Member(source));
-        self.move_user(hash, host, false, None, now);
+        self.move_user(hash, host, None, None, now);
     }
 
     /// Moves a user for an administrator.
@@ -119,11 +118,11 @@ impl Director {
         let Some(ip) = self.hosts.get(host).map(|host| host.ip) else { return };
         let origin = self.new_origin();
         self.broadcast(&Line::UserMove { origin, hash, host: ip }, Except::Nobody);
-        self.move_user(hash, host, true, reset, now);
+        self.move_user(hash, host, Some(origin), reset, now);
     }
 
     /// Gives a user another backend, and starts his kill unless one is running.
-    fn move_user(&mut self, hash: u32, host: HostNumber, originated: bool, reset: Option<ResetNumber>, now: Now) {
+    fn move_user(&mut self, hash: u32, host: HostNumber, mover: Option<Origin>, reset: Option<ResetNumber>, now: Now) {
         let Some((tag, ip)) = self.hosts.get(host).map(|host| (host.tag, host.ip)) else { return };
         let timestamp_secs = clamp_secs(now.unix_secs);
         let mut old_host = None;
@@ -164,7 +163,17 @@ impl Director {
         let number = self.kills.next_number;
         self.kills.next_number += 1;
         let kicked = if recent { None } else { Some(0) };
-        let kill = Kill { state: State::Killing, originated, number, started: now.instant, old_host, kicked, reset };
+        let kill = Kill {
+            state: State::Killing,
+            mover,
+            number,
+            started: now.instant,
+            old_host,
+            kicked,
+            count: None,
+            idle: false,
+            reset,
+        };
         self.kills.by_user.insert((hash, tag), kill);
         self.timers.set(Timer::KillTimeout(hash, tag), now.instant + KILL_TIMEOUT);
         let for_kill = ForKill { hash, tag, number };
@@ -189,49 +198,64 @@ impl Director {
             return;
         }
         match kill.state {
-            State::Killing | State::NotifyReceived => kill.kicked = add_kicked(kill.kicked, kicked),
+            State::Killing | State::NotifyReceived => {
+                kill.kicked = kill.kicked.and(kicked);
+            }
             state => {
                 debug!("User hash {hash}: a kick ended in state {state}: ignored");
                 return;
             }
         }
         match kill.state {
-            _ if alone => self.kill_everywhere(hash, tag, now),
-            State::Killing if !kill.originated => kill.state = State::WaitingForNotify,
-            _ => {
-                kill.state = State::WaitingForEveryone;
-                self.send_killed(hash, tag);
+            _ if alone => {
+                kill.idle = kill.kicked == Some(0);
+                self.kill_everywhere(hash, tag, now);
             }
+            State::NotifyReceived => {
+                let count = kill.count;
+                self.pass_killed(hash, tag, count);
+            }
+            _ => match kill.mover {
+                Some(mover) => {
+                    let count = Some(KickCount { kicked: 0, mover });
+                    self.pass_killed(hash, tag, count);
+                }
+                None => kill.state = State::WaitingForNotify,
+            },
         }
     }
 
-    fn send_killed(&mut self, hash: u32, tag: TagNumber) {
-        let kicked = self.kill(hash, tag).and_then(|kill| kill.kicked);
+    /// Our sessions of a user are gone: says so to the right, with the count of those before us and our own.
+    fn pass_killed(&mut self, hash: u32, tag: TagNumber, count: Option<KickCount>) {
+        let Some(kill) = self.kill(hash, tag) else { return };
+        kill.state = State::WaitingForEveryone;
+        let count = count
+            .zip(kill.kicked)
+            .map(|(count, kicked)| KickCount { kicked: count.kicked.saturating_add(kicked), ..count });
         if let Some(right) = self.ring.right {
-            self.send(right, &Line::UserKilled { hash, kicked });
+            self.send(right, &Line::UserKilled { hash, count });
         }
     }
 
     /// USER-KILLED.
-    pub(crate) fn user_killed_received(&mut self, hash: u32, kicked: Option<u32>, now: Now) {
+    pub(crate) fn user_killed_received(&mut self, hash: u32, count: Option<KickCount>, now: Now) {
         for tag in self.kills.tags_of(hash) {
             let Some(kill) = self.kill(hash, tag) else { continue };
             match kill.state {
                 State::Killing => {
                     kill.state = State::NotifyReceived;
-                    kill.kicked = add_kicked(kill.kicked, kicked);
+                    kill.count = count;
                     return;
                 }
                 State::WaitingForNotify => {
-                    kill.state = State::WaitingForEveryone;
-                    kill.kicked = add_kicked(kill.kicked, kicked);
-                    self.send_killed(hash, tag);
+                    self.pass_killed(hash, tag, count);
                     return;
                 }
                 State::WaitingForEveryone => {
-                    // It began with our own count, and everybody has added his.
-                    kill.kicked = kicked;
-                    self.originate_killed_everywhere(hash, kicked);
+                    // Only if it is the one that we began with has everybody added his count.
+                    let own = count.filter(|count| kill.mover == Some(count.mover));
+                    kill.idle = own.is_some_and(|count| count.kicked == 0);
+                    self.originate_killed_everywhere(hash, own.map(|count| count.kicked));
                     self.kill_everywhere(hash, tag, now);
                     return;
                 }
@@ -253,7 +277,7 @@ impl Director {
         for tag in self.kills.tags_of(hash) {
             let Some(kill) = self.kill(hash, tag) else { continue };
             if kill.state == State::WaitingForEveryone {
-                kill.kicked = kicked;
+                kill.idle = kicked == Some(0);
                 self.kill_everywhere(hash, tag, now);
             }
         }
@@ -263,7 +287,7 @@ impl Director {
     fn kill_everywhere(&mut self, hash: u32, tag: TagNumber, now: Now) {
         let Some(kill) = self.kills.by_user.get(&(hash, tag)) else { return };
         let for_kill = ForKill { hash, tag, number: kill.number };
-        if kill.originated
+        if kill.mover.is_some()
             && let Some(old) = kill.old_host
             && let Some(slot) = self.users.find(hash, tag)
             && let Some(new) = self.hosts.get(self.users.get(slot).host)
@@ -303,7 +327,7 @@ impl Director {
     fn start_delay(&mut self, hash: u32, tag: TagNumber, now: Now) {
         let delay = self.tuning.user_kick_delay;
         let Some(kill) = self.kill(hash, tag) else { return };
-        if kill.kicked == Some(0) {
+        if kill.idle {
             // Nobody had a session of his: there is nothing that a backend could have to notice.
             self.kill_done(hash, tag, now);
             return;

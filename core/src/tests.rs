@@ -390,6 +390,50 @@ fn a_move_in_a_mixed_ring_waits_for_the_kick_delay() {
 }
 
 #[test]
+fn two_moves_of_one_user_at_once_end_on_one_backend() {
+    for count in 2..=5 {
+        let mut net = Net::synced(count);
+        net.ipc_answer = Some(b"+1\n");
+        net.lookup(1, "jane");
+        for (node, ip) in [(1, "127.0.2.4"), (2, "127.0.2.5")] {
+            let end = net.connect(node, Role::Admin);
+            let text = format!("VERSION\tdirector-doveadm\t1\t0\nUSER-MOVE\tjane\t{ip}\n");
+            net.handle(end.0, Event::Received { connection: end.1, bytes: text.as_bytes() });
+        }
+        net.run();
+        for node in 1..=count {
+            assert_eq!(net.lookup(node, "jane"), "", "ring of {count}, node {node}: nobody gets in early");
+        }
+        net.pass(secs(3));
+        let hosts: Vec<_> = (1..=count).map(|node| net.lookup(node, "jane")).collect();
+        assert!(hosts.iter().all(|host| *host == hosts[0] && !host.is_empty()), "ring of {count}: {hosts:?}");
+    }
+}
+
+/// The count of a USER-KILLED counts only at the director whose move it belongs to.
+#[test]
+fn a_foreign_count_does_not_end_a_kill_early() {
+    let mut net = Net::synced(2);
+    net.ipc_answer = Some(b"+1\n");
+    net.lookup(1, "jane");
+    // Nothing that 1 says arrives, so that its move stays where it is: waiting for its own USER-KILLED.
+    let links = net.nodes[&1].ring.links.clone();
+    net.stuck.extend(links.iter().map(|&id| (1, id)));
+    start_move(&mut net);
+    let left = net.nodes[&1].ring.left.unwrap();
+    let line = "USER-KILLED\t1480892766\t0\t127.0.1.2\t9090\t1\n";
+    net.handle(1, Event::Received { connection: left, bytes: line.as_bytes() });
+    net.run();
+    assert_eq!(net.lookup(1, "jane"), "");
+    let line = "USER-KILLED\t1480892766\t0\t127.0.1.1\t9090\t99\n";
+    net.handle(1, Event::Received { connection: left, bytes: line.as_bytes() });
+    net.run();
+    assert_eq!(net.lookup(1, "jane"), "", "nor one of another move of ours");
+    net.pass(secs(3));
+    assert_eq!(net.lookup(1, "jane"), "127.0.2.4");
+}
+
+#[test]
 fn an_administrator_moves_a_user() {
     let mut net = Net::synced(3);
     net.ipc_answer = Some(b"+1\n");

@@ -163,7 +163,7 @@ impl Director {
                     self.user_move_received(id, origin, hash, host, now);
                 }
             }
-            Line::UserKilled { hash, kicked } => self.user_killed_received(hash, kicked, now),
+            Line::UserKilled { hash, count } => self.user_killed_received(hash, count, now),
             Line::UserKilledEverywhere { origin, hash, kicked } => {
                 if let Seen::First(origin) = self.see(origin) {
                     self.broadcast(&Line::UserKilledEverywhere { origin, hash, kicked }, except);

@@ -91,6 +91,15 @@ pub struct SyncInfo {
     pub hosts_hash: u32,
 }
 
+/// How many sessions a move has ended so far (version 1.10).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KickCount {
+    /// By the mover and by everybody whom this USER-KILLED has passed.
+    pub kicked: u32,
+    /// The USER-MOVE that it belongs to: only its originator can tell that it has been all round.
+    pub mover: Origin,
+}
+
 /// What PING and PONG carry, since 2.2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PingInfo {
@@ -136,8 +145,9 @@ pub enum Line<'a> {
     HostFlush { origin: Origin, ip: IpAddr },
     /// `USER-MOVE o-ip o-port seq hash ip`
     UserMove { origin: Origin, hash: u32, host: IpAddr },
-    /// `USER-KILLED hash [kicked]`: the count is left out to a peer below minor 10, and when it is not known.
-    UserKilled { hash: u32, kicked: Option<u32> },
+    /// `USER-KILLED hash [kicked o-ip o-port seq]`: the count is left out to a peer below minor 10, and when it is not
+    /// known
+    UserKilled { hash: u32, count: Option<KickCount> },
     /// `USER-KILLED-EVERYWHERE o-ip o-port seq hash [kicked]`: the count as in USER-KILLED
     UserKilledEverywhere { origin: Origin, hash: u32, kicked: Option<u32> },
     /// `USER-KICK o-ip o-port seq username`
@@ -198,7 +208,7 @@ impl<'a> Line<'a> {
                 .map(|(origin, hash, host)| Self::UserMove { origin, hash, host })
                 .parse(input),
             b"USER-KILLED" => {
-                (hash, optional(u32("kicked"))).map(|(hash, kicked)| Self::UserKilled { hash, kicked }).parse(input)
+                (hash, optional(kick_count)).map(|(hash, count)| Self::UserKilled { hash, count }).parse(input)
             }
             b"USER-KILLED-EVERYWHERE" => (origin, hash, optional(u32("kicked")))
                 .map(|(origin, hash, kicked)| Self::UserKilledEverywhere { origin, hash, kicked })
@@ -275,9 +285,19 @@ impl<'a> Line<'a> {
                 origin.write(line).number(*hash).ip(*host)
             }
             Self::HostRemove { origin, ip } | Self::HostFlush { origin, ip } => origin.write(line).ip(*ip),
-            Self::UserKilled { hash, kicked } => write_kicked(*kicked, peer_minor, line.number(*hash)),
+            Self::UserKilled { hash, count } => {
+                let line = line.number(*hash);
+                match count {
+                    Some(count) if peer_minor >= minor::KICKED => count.mover.write(line.number(count.kicked)),
+                    _ => line,
+                }
+            }
             Self::UserKilledEverywhere { origin, hash, kicked } => {
-                write_kicked(*kicked, peer_minor, origin.write(line).number(*hash))
+                let line = origin.write(line).number(*hash);
+                match kicked {
+                    Some(kicked) if peer_minor >= minor::KICKED => line.number(*kicked),
+                    _ => line,
+                }
             }
             Self::UserKick { origin, username } => origin.write(line).text(username),
             Self::UserKickAlt { origin, field, value } => origin.write(line).text(field).text(value),
@@ -343,14 +363,6 @@ impl<'a> Line<'a> {
     }
 }
 
-/// How many sessions were kicked, for a peer that knows what that is: the original refuses more arguments here.
-fn write_kicked<'o>(kicked: Option<u32>, peer_minor: u32, line: LineWriter<'o>) -> LineWriter<'o> {
-    match kicked {
-        Some(kicked) if peer_minor >= minor::KICKED => line.number(kicked),
-        _ => line,
-    }
-}
-
 /// The last argument of a handshake's user who is weak.
 const WEAK: &[u8] = b"w";
 
@@ -380,6 +392,11 @@ impl HostLine<'_> {
 /// `o-ip o-port seq`
 fn origin(input: &[u8]) -> Parsed<'_, Origin> {
     (address, u32("seq")).map(|(address, seq)| Origin { address, seq }).parse(input)
+}
+
+/// `kicked o-ip o-port seq`
+fn kick_count(input: &[u8]) -> Parsed<'_, KickCount> {
+    (u32("kicked"), origin).map(|(kicked, mover)| KickCount { kicked, mover }).parse(input)
 }
 
 /// `ip port`, where the port may be 0: a standalone director has none.

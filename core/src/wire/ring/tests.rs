@@ -43,7 +43,10 @@ fn all_kinds(g: &mut Gen) -> Vec<Line<'static>> {
         Line::HostRemove { origin: origin(g), ip },
         Line::HostFlush { origin: origin(g), ip },
         Line::UserMove { origin: origin(g), hash: hash(g), host: ip },
-        Line::UserKilled { hash: hash(g), kicked: bool::arbitrary(g).then(|| number(g)) },
+        Line::UserKilled {
+            hash: hash(g),
+            count: bool::arbitrary(g).then(|| KickCount { kicked: number(g), mover: origin(g) }),
+        },
         Line::UserKilledEverywhere { origin: origin(g), hash: hash(g), kicked: bool::arbitrary(g).then(|| number(g)) },
         Line::UserKick { origin: origin(g), username: text(g) },
         Line::UserKickAlt { origin: origin(g), field: text(g), value: text(g) },
@@ -117,7 +120,7 @@ fn as_read(line: Line<'_>, minor: u32) -> Option<Line<'_>> {
         Line::UserKick { .. } | Line::UserKickHash { .. } if minor < 4 => None,
         Line::Options { .. } if minor < 5 => None,
         Line::UserKickAlt { .. } if minor < 8 => None,
-        Line::UserKilled { hash, .. } if minor < 10 => Some(Line::UserKilled { hash, kicked: None }),
+        Line::UserKilled { hash, .. } if minor < 10 => Some(Line::UserKilled { hash, count: None }),
         Line::UserKilledEverywhere { origin, hash, .. } if minor < 10 => {
             Some(Line::UserKilledEverywhere { origin, hash, kicked: None })
         }
