@@ -271,7 +271,7 @@ impl Director {
         if known {
             debug!("director({to}/out): connect() failed: {reason}");
         } else {
-            error!("director({to}/out): connect() failed: {reason}");
+            warn!("director({to}/out): connect() failed: {reason}");
         }
         if let Some(member) = self.ring.members.get_mut(to) {
             member.connect_failed(now);
