@@ -1,13 +1,15 @@
 //! The ring: its members, the links to them, and whether all of them are in one state.
 //!
-//! The state machine of the ring is spread over this folder by what happens: [`link`] (handshake and life of one
-//! connection), [`connect`] (who is our right), [`commands`] (what the others say), [`sync`] (SYNC and PING),
-//! [`users`] (merging what they say of users).
+//! The state machine of the ring is spread over this folder by what happens: [`link`] (the life of one connection),
+//! [`handshake`] (its beginning), [`connect`] (who is our right), [`placement`] (who is our left), [`commands`] (what the
+//! others say), [`sync`] (SYNC and PING), [`users`] (merging what they say of users).
 
 pub(crate) mod commands;
 pub(crate) mod connect;
+pub(crate) mod handshake;
 pub(crate) mod link;
 pub(crate) mod members;
+pub(crate) mod placement;
 pub(crate) mod sync;
 pub(crate) mod users;
 
