@@ -51,6 +51,10 @@ pub(crate) struct Net {
     /// What ipc answers to a kick, and nothing if `None`.
     pub(crate) ipc_answer: Option<&'static [u8]>,
     ipc: BTreeSet<End>,
+    /// Whether there is a flush script to be reached.
+    pub(crate) flush_script: bool,
+    /// Its runs that have not ended, and what each was told.
+    flushes: BTreeMap<End, Vec<u8>>,
 }
 
 impl Net {
@@ -66,6 +70,8 @@ impl Net {
             stuck: BTreeSet::new(),
             ipc_answer: None,
             ipc: BTreeSet::new(),
+            flush_script: false,
+            flushes: BTreeMap::new(),
         };
         for node in 1..=count {
             net.start_node(node, configuration(node, count));
@@ -195,6 +201,24 @@ impl Net {
         self.run();
     }
 
+    /// The runs of the flush script that have not ended, each with the hash and the two backends that it was told.
+    pub(crate) fn flushes(&self) -> Vec<(End, String)> {
+        let told = |bytes: &[u8]| {
+            let text = String::from_utf8_lossy(bytes).into_owned();
+            let text = text.strip_prefix("VERSION\tscript\t4\t0\n-\nFLUSH\n").expect("the script protocol");
+            text.lines().take(3).collect::<Vec<_>>().join(" ")
+        };
+        self.flushes.iter().map(|(&end, bytes)| (end, told(bytes))).collect()
+    }
+
+    /// A run of the flush script prints this and ends.
+    pub(crate) fn end_flush(&mut self, end: End, output: &str) {
+        self.flushes.remove(&end).expect("a run");
+        self.handle(end.0, Event::Received { connection: end.1, bytes: output.as_bytes() });
+        self.handle(end.0, Event::Closed { connection: end.1, error: None });
+        self.run();
+    }
+
     /// Lets everything happen that can happen now.
     pub(crate) fn run(&mut self) {
         for _ in 0..1_000_000 {
@@ -236,6 +260,10 @@ impl Net {
                 self.ipc.insert((node, connection));
                 self.handle(node, Event::Connected { connection });
             }
+            Action::Connect { connection, target: Target::Flush(_) } if self.flush_script => {
+                self.flushes.insert((node, connection), Vec::new());
+                self.handle(node, Event::Connected { connection });
+            }
             Action::Connect { connection, .. } => {
                 self.handle(node, Event::ConnectFailed { connection, error: "No such file or directory" });
             }
@@ -246,6 +274,7 @@ impl Net {
                     self.pull((node, connection));
                 }
                 let end = (node, connection);
+                self.flushes.remove(&end);
                 if let Some(peer) = self.peers.remove(&end) {
                     self.peers.remove(&peer);
                     self.handle(peer.0, Event::Closed { connection: peer.1, error: None });
@@ -277,6 +306,8 @@ impl Net {
                         self.handle(end.0, Event::Received { connection: end.1, bytes: answer });
                     }
                 }
+            } else if let Some(told) = self.flushes.get_mut(&end) {
+                told.extend_from_slice(&bytes);
             } else if let Some(received) = self.received.get_mut(&end) {
                 received.extend_from_slice(&bytes);
             }

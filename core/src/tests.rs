@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::contract::{Event, Role};
+use crate::hash::UsernameHash;
 use crate::testing::{Net, address, configuration};
 
 /// The hash of `jane`.
@@ -593,6 +594,379 @@ fn a_host_removed_during_a_move_takes_the_move_with_it() {
     net.say(waiting, "OK\t1\tuser=jane\tproxy\n");
     assert_eq!(net.admin(2, "HOST-REMOVE\t127.0.2.4\n"), "OK\n");
     assert_eq!(net.hear(waiting), "OK\t1\tuser=jane\tproxy\tproxy_refresh=30\thost=127.0.2.1\n");
+}
+
+/// Starts a move of a user to a host, as an administrator of node 1 would.
+fn move_to(net: &mut Net, user: &str, ip: &str) {
+    assert_eq!(net.admin(1, &format!("USER-MOVE\t{user}\t{ip}\n")), "OK\n");
+}
+
+/// ipc says so to each of these nodes.
+fn answer_ipc(net: &mut Net, nodes: impl IntoIterator<Item = usize>, answer: &[u8]) {
+    for node in nodes {
+        net.answer_ipc(node, answer);
+    }
+}
+
+/// Scenarios, Admin, 8: on the wire a name of digits is a hash, so such a user is moved by the hash of his name.
+#[test]
+fn a_name_of_digits_is_taken_for_a_hash_and_its_user_is_reached_by_his_own() {
+    let mut net = Net::synced(2);
+    let hash = UsernameHash::parse("%Lu").unwrap().hash(b"1480892766");
+    assert_ne!(hash, JANE);
+    net.lookup(1, "jane");
+    let home = net.lookup(1, "1480892766");
+    move_to(&mut net, "1480892766", "127.0.2.4");
+    net.pass(secs(3));
+    assert_eq!(net.lookup(2, "jane"), "127.0.2.4", "jane has that hash");
+    assert_eq!(net.lookup(2, "1480892766"), home, "he has not");
+    let target = if home == "127.0.2.2" { "127.0.2.3" } else { "127.0.2.2" };
+    move_to(&mut net, &hash.to_string(), target);
+    net.pass(secs(3));
+    assert_eq!(net.lookup(2, "1480892766"), target);
+    assert_eq!(net.lookup(2, "jane"), "127.0.2.4");
+    let looked_up = net.admin(2, &format!("USER-LOOKUP\t{hash}\n"));
+    assert!(looked_up.starts_with(&format!("{target}\t")), "{looked_up}");
+}
+
+/// Scenarios, Moves, 10.
+#[test]
+fn the_late_answer_to_an_old_kill_does_not_finish_the_new_one() {
+    let mut net = Net::synced(3);
+    net.lookup(1, "jane");
+    net.ipc_answer = Some(b"");
+    move_to(&mut net, "jane", "127.0.2.4");
+    // She goes with the host that she was to get, and logs in again.
+    assert_eq!(net.admin(1, "HOST-REMOVE\t127.0.2.4\n"), "OK\n");
+    assert_eq!(net.lookup(2, "jane"), "127.0.2.1");
+    move_to(&mut net, "jane", "127.0.2.5");
+    net.lines.clear();
+    answer_ipc(&mut net, 1..=3, b"+1\n");
+    net.pass(secs(10));
+    assert_eq!(net.lookup(3, "jane"), "", "the second kick has not been answered");
+    assert!(!net.lines.iter().any(|line| line.contains("USER-KILLED")), "{:#?}", net.lines);
+    answer_ipc(&mut net, 1..=3, b"+1\n");
+    net.pass(secs(3));
+    for node in 1..=3 {
+        assert_eq!(net.lookup(node, "jane"), "127.0.2.5");
+    }
+}
+
+/// Scenarios, Moves, 10.
+#[test]
+fn a_user_who_expires_while_his_kill_runs_is_kept_until_it_ends() {
+    let mut net = Net::synced(3);
+    for director in net.nodes.values_mut() {
+        director.tuning.user_expire_secs = 10;
+    }
+    net.lookup(1, "jane");
+    net.ipc_answer = Some(b"");
+    move_to(&mut net, "jane", "127.0.2.4");
+    net.pass(secs(20));
+    for node in 1..=3 {
+        assert!(net.admin(node, "USER-LIST\n").contains("\t127.0.2.4\n"), "node {node} has forgotten whom it moves");
+        assert_eq!(net.lookup(node, "jane"), "", "node {node}");
+    }
+    let waiting = net.authreply(3);
+    net.say(waiting, "OK\t1\tuser=jane\tproxy\n");
+    answer_ipc(&mut net, 1..=3, b"+1\n");
+    assert_eq!(net.hear(waiting), "");
+    net.pass(secs(3));
+    let heard = net.hear(waiting);
+    assert!(heard.ends_with("\thost=127.0.2.1\n"), "his time was over long ago, so the hash decides: {heard}");
+    for node in 1..=3 {
+        assert_eq!(net.lookup(node, "jane"), "127.0.2.1", "node {node}");
+    }
+}
+
+/// Scenarios, Moves, 10: what a flush counts never leaks, or it and all that come after it would wait for ever.
+#[test]
+fn users_who_are_forgotten_during_a_flush_do_not_hold_it_up_nor_the_next() {
+    for forget in ["HOST-FLUSH\n", "HOST-REMOVE\t127.0.2.1\nHOST-REMOVE\t127.0.2.2\nHOST-REMOVE\t127.0.2.4\n"] {
+        let mut net = Net::synced(3);
+        log_in(&mut net, 300);
+        net.ipc_answer = Some(b"");
+        assert_eq!(net.admin(1, "HOST-UPDATE\t127.0.2.3\t0\n"), "OK\n");
+        let admin = net.connect(1, Role::Admin);
+        net.say(admin, "VERSION\tdirector-doveadm\t1\t0\nHOST-RESET-USERS\t127.0.2.3\t10\n");
+        net.hear(admin);
+        assert!(net.admin(2, forget).lines().all(|answer| answer == "OK"));
+        // Those that are left are moved to the one host that there is; ipc is slow, but answers in the end.
+        net.ipc_answer = Some(b"+1\n");
+        net.pass(secs(60));
+        assert_eq!(net.hear(admin), "OK\n");
+        for node in 1..=3 {
+            assert_eq!(users_of(&mut net, node, "127.0.2.3"), 0);
+        }
+        log_in(&mut net, 300);
+        assert_eq!(net.admin(1, "HOST-UPDATE\t127.0.2.5\t0\nHOST-UPDATE\t127.0.2.3\t100\n"), "OK\nOK\n");
+        net.say(admin, "HOST-RESET-USERS\t127.0.2.5\t10\n");
+        net.pass(secs(600));
+        assert_eq!(net.hear(admin), "OK\n", "the next flush, after {forget:?}");
+        assert_eq!(users_of(&mut net, 2, "127.0.2.5"), 0);
+    }
+}
+
+/// Scenarios, Moves, 12.
+#[test]
+fn a_move_ends_for_all_when_some_have_the_user_on_the_target_already() {
+    for there in 1..8_u32 {
+        let mut net = Net::synced(3);
+        net.lookup(1, "jane");
+        for node in (1..=3).filter(|node| there & (1 << (node - 1)) != 0) {
+            let director = net.nodes.get_mut(&node).unwrap();
+            let host = director.hosts.find("127.0.2.4".parse().unwrap()).unwrap();
+            let tag = director.hosts.get(host).unwrap().tag;
+            let slot = director.users.find(JANE, tag).unwrap();
+            director.users.set_host(slot, host);
+        }
+        // Only those kick who had her elsewhere; the last of them answers late.
+        net.ipc_answer = Some(b"");
+        start_move(&mut net);
+        for node in (1..=3).filter(|node| there & (1 << (node - 1)) == 0) {
+            assert_eq!(net.lookup(node, "jane"), "", "{there:03b}: node {node} has not kicked her yet");
+            net.answer_ipc(node, b"+1\n");
+        }
+        net.pass(secs(3));
+        for node in 1..=3 {
+            assert_eq!(net.lookup(node, "jane"), "127.0.2.4", "{there:03b}: node {node}");
+            net.assert_synced(node);
+        }
+    }
+}
+
+/// Scenarios, Moves, 14.
+#[test]
+fn a_kick_answered_after_its_move_was_given_up_touches_nothing() {
+    let mut net = Net::synced(3);
+    net.lookup(1, "jane");
+    net.ipc_answer = Some(b"");
+    move_to(&mut net, "jane", "127.0.2.4");
+    net.pass(secs(31));
+    net.lines.clear();
+    answer_ipc(&mut net, 1..=2, b"+1\n");
+    assert!(!net.lines.iter().any(|line| line.contains("USER-KILLED")), "{:#?}", net.lines);
+    assert_eq!(net.lookup(2, "jane"), "127.0.2.4");
+    // The third comes while the next kill runs.
+    move_to(&mut net, "jane", "127.0.2.5");
+    answer_ipc(&mut net, 1..=2, b"+1\n");
+    net.answer_ipc(3, b"+1\n");
+    net.pass(secs(5));
+    assert_eq!(net.lookup(1, "jane"), "", "node 3 has not kicked for the second move yet");
+    net.answer_ipc(3, b"+1\n");
+    net.pass(secs(3));
+    for node in 1..=3 {
+        assert_eq!(net.lookup(node, "jane"), "127.0.2.5");
+    }
+}
+
+/// A ring with a flush script in which jane is on her way to 127.0.2.4, all her sessions are gone, and the script runs.
+fn at_the_flush_script() -> Net {
+    let mut net = Net::synced(3);
+    for director in net.nodes.values_mut() {
+        director.tuning.flush_socket = "unix:flush".into();
+        // Long enough to see whether it is waited for.
+        director.tuning.user_kick_delay = secs(15);
+    }
+    net.ipc_answer = Some(b"+1\n");
+    net.flush_script = true;
+    net.lookup(1, "jane");
+    move_to(&mut net, "jane", "127.0.2.4");
+    net
+}
+
+/// Kick protocol, "The flush socket", and scenarios, Moves, 15: one director runs it, the others wait the delay.
+#[test]
+fn the_flush_script_is_run_by_the_originator_alone_and_its_success_spares_the_delay() {
+    let mut net = at_the_flush_script();
+    let flushes = net.flushes();
+    let told: Vec<_> = flushes.iter().map(|(end, told)| (end.0, told.as_str())).collect();
+    assert_eq!(told, [(1, "1480892766 127.0.2.1 127.0.2.4")]);
+    net.pass(secs(5));
+    assert_eq!(net.lookup(1, "jane"), "", "the script still runs");
+    net.end_flush(flushes[0].0, "all is well\n+\n");
+    assert_eq!(net.lookup(1, "jane"), "127.0.2.4");
+    assert!(net.flushes().is_empty());
+}
+
+#[test]
+fn a_flush_script_that_fails_costs_the_delay() {
+    for output in ["what went wrong\n-\n", "", "+\nno: that was not the last line\n", "+"] {
+        let mut net = at_the_flush_script();
+        let (end, _) = net.flushes()[0];
+        net.end_flush(end, output);
+        net.pass(secs(14));
+        assert_eq!(net.lookup(1, "jane"), "", "{output:?}");
+        net.pass(secs(2));
+        assert_eq!(net.lookup(1, "jane"), "127.0.2.4", "{output:?}");
+    }
+}
+
+#[test]
+fn a_flush_script_that_is_missing_costs_the_delay() {
+    let mut net = Net::synced(2);
+    for director in net.nodes.values_mut() {
+        director.tuning.flush_socket = "exec:/nowhere".into();
+    }
+    net.lookup(1, "jane");
+    move_to(&mut net, "jane", "127.0.2.4");
+    assert_eq!(net.lookup(1, "jane"), "");
+    net.pass(secs(3));
+    assert_eq!(net.lookup(1, "jane"), "127.0.2.4");
+}
+
+/// Scenarios, Moves, 14.
+#[test]
+fn a_flush_script_slower_than_the_move_is_ended_with_it() {
+    let mut net = at_the_flush_script();
+    net.pass(secs(29));
+    assert_eq!(net.lookup(1, "jane"), "");
+    assert_eq!(net.flushes().len(), 1);
+    net.pass(secs(2));
+    assert_eq!(net.lookup(1, "jane"), "127.0.2.4");
+    assert!(net.flushes().is_empty(), "nobody waits for it any more");
+    // The next move has a script of its own.
+    move_to(&mut net, "jane", "127.0.2.5");
+    let (end, told) = net.flushes()[0].clone();
+    assert_eq!(told, "1480892766 127.0.2.4 127.0.2.5");
+    net.end_flush(end, "+\n");
+    assert_eq!(net.lookup(1, "jane"), "127.0.2.5");
+}
+
+/// Scenarios, Moves, 14: late, but within the move's time.
+#[test]
+fn a_flush_script_that_answers_just_in_time_counts() {
+    let mut net = at_the_flush_script();
+    net.pass(secs(29));
+    let (end, _) = net.flushes()[0];
+    net.end_flush(end, "+\n");
+    assert_eq!(net.lookup(1, "jane"), "127.0.2.4");
+}
+
+/// Scenarios, Moves, 15.
+#[test]
+fn a_flush_of_many_users_runs_the_script_once_for_each_and_so_many_at_a_time() {
+    let mut net = Net::synced(3);
+    for director in net.nodes.values_mut() {
+        director.tuning.flush_socket = "unix:flush".into();
+        director.tuning.user_kick_delay = secs(1);
+    }
+    net.ipc_answer = Some(b"+1\n");
+    net.flush_script = true;
+    log_in(&mut net, 300);
+    let before = users_of(&mut net, 3, "127.0.2.3");
+    assert_eq!(net.admin(2, "HOST-UPDATE\t127.0.2.3\t0\n"), "OK\n");
+    let admin = net.connect(2, Role::Admin);
+    net.say(admin, "VERSION\tdirector-doveadm\t1\t0\nHOST-RESET-USERS\t127.0.2.3\t10\n");
+    net.hear(admin);
+    let mut told = Vec::new();
+    while told.len() < before {
+        let flushes = net.flushes();
+        assert_eq!(flushes.len(), (before - told.len()).min(10), "after {}", told.len());
+        assert!(flushes.iter().all(|(end, _)| end.0 == 2), "{flushes:?}");
+        assert_eq!(net.hear(admin), "");
+        // In whatever order they end, and whether well or not, the next come.
+        let batch = flushes.len();
+        for (number, (end, text)) in flushes.into_iter().rev().enumerate() {
+            told.push(text);
+            if number + 1 == batch {
+                net.end_flush(end, "-\n");
+                net.pass(secs(2));
+            } else {
+                net.end_flush(end, "+\n");
+                let now: Vec<_> = net.flushes().into_iter().filter(|(_, text)| !told.contains(text)).collect();
+                assert!(now.len() <= 10, "{}", now.len());
+            }
+        }
+    }
+    assert_eq!(net.hear(admin), "OK\n");
+    told.sort();
+    told.dedup();
+    assert_eq!(told.len(), before, "nobody twice, nobody left out");
+    net.pass(secs(2));
+    for node in 1..=3 {
+        assert_eq!(users_of(&mut net, node, "127.0.2.3"), 0);
+    }
+}
+
+/// Scenarios, Moves, 16: "redirected to two hosts" must not come of a move.
+#[test]
+fn a_move_is_not_undone_by_a_late_user_line() {
+    // A director that has not heard of the move yet tells of her at the old host: while her kill runs, and while the
+    // backend is given time.
+    for kicked in [false, true] {
+        for node in 1..=3 {
+            let mut net = Net::synced(3);
+            net.ipc_answer = Some(if kicked { b"+1\n" } else { b"" });
+            net.lookup(1, "jane");
+            move_to(&mut net, "jane", "127.0.2.4");
+            net.pass(secs(1));
+            net.lines.clear();
+            let line = format!("USER\t1480892766\t127.0.2.1\t{}\n", net.now.unix_secs);
+            let link = net.nodes[&node].ring.left.unwrap();
+            net.handle(node, Event::Received { connection: link, bytes: line.as_bytes() });
+            net.run();
+            for said in [" USER\t", "USER-KICK-HASH"] {
+                assert!(!net.lines.iter().any(|line| line.contains(said)), "{:#?}", net.lines);
+            }
+            if !kicked {
+                answer_ipc(&mut net, 1..=3, b"+1\n");
+            }
+            net.pass(secs(3));
+            for node in 1..=3 {
+                assert_eq!(net.lookup(node, "jane"), "127.0.2.4");
+            }
+        }
+    }
+    // She logs in elsewhere in the same moment.
+    for node in 2..=3 {
+        let mut net = Net::synced(3);
+        net.ipc_answer = Some(b"+1\n");
+        net.lookup(1, "jane");
+        net.pass(secs(20));
+        let reply = net.authreply(node);
+        let admin = net.connect(1, Role::Admin);
+        net.lines.clear();
+        let moves = b"VERSION\tdirector-doveadm\t1\t0\nUSER-MOVE\tjane\t127.0.2.4\n";
+        net.handle(1, Event::Received { connection: admin.1, bytes: moves });
+        net.handle(node, Event::Received { connection: reply.1, bytes: b"OK\t1\tuser=jane\tproxy\n" });
+        net.run();
+        assert!(net.hear(reply).ends_with("\thost=127.0.2.1\n"), "she was there before the move was heard of");
+        net.pass(secs(3));
+        for other in 1..=3 {
+            assert_eq!(net.lookup(other, "jane"), "127.0.2.4");
+        }
+        assert!(!net.lines.iter().any(|line| line.contains("USER-KICK-HASH")), "{:#?}", net.lines);
+    }
+}
+
+/// Scenarios, Moves, 17.
+#[test]
+fn kicks_are_forwarded_as_they_came() {
+    let mut net = Net::synced(3);
+    let end = net.connect(1, Role::Admin);
+    let version = "VERSION\tdirector-doveadm\t1\t0\n";
+    // A name that holds a tab.
+    net.say(end, &format!("{version}USER-KICK\tja\u{1}tne@x\tnowait\nUSER-KICK-ALT\tuser_alt\tx\u{1}ty\n"));
+    assert_eq!(net.hear(end), format!("{version}OK\nOK\n"));
+    let mut lines = net.lines.clone();
+    lines.sort();
+    let kick = "USER-KICK\t127.0.1.1\t9090\t1\tja\u{1}tne@x";
+    let alt = "USER-KICK-ALT\t127.0.1.1\t9090\t2\tuser_alt\tx\u{1}ty";
+    let mut expected = Vec::new();
+    for hop in ["1>2", "1>3", "2>3", "3>2"] {
+        expected.extend([format!("{hop} {kick}"), format!("{hop} {alt}")]);
+    }
+    expected.sort();
+    assert_eq!(lines, expected);
+    // A member that is too old for one is not bothered with it.
+    for (minor, hears_kick, hears_alt) in [(3, false, false), (4, true, false), (7, true, false), (8, true, true)] {
+        let mut net = Net::synced(2);
+        net.speak_minor(1, 2, minor);
+        assert_eq!(net.admin(1, "USER-KICK\tjane\nUSER-KICK-ALT\tuser_alt\tx\n"), "OK\nOK\n");
+        let heard = |line: &str| net.lines.iter().any(|said| said.starts_with(&format!("1>2 {line}\t")));
+        assert_eq!((heard("USER-KICK"), heard("USER-KICK-ALT")), (hears_kick, hears_alt), "minor {minor}");
+    }
 }
 
 #[test]
