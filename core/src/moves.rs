@@ -317,6 +317,8 @@ impl Director {
         if kill.number != number || kill.state != State::Flushing {
             return;
         }
+        // There is no script to end any more.
+        kill.state = State::Delay;
         if succeeded {
             self.kill_done(hash, tag, now);
         } else {
@@ -352,10 +354,6 @@ impl Director {
                 "Finishing the move of user hash {hash} timed out in state {} - its state may now be inconsistent",
                 kill.state
             );
-            if kill.state == State::Flushing {
-                let number = kill.number;
-                self.abort_flush(ForKill { hash, tag, number });
-            }
         }
         self.finish_kill(hash, tag, now);
     }
@@ -374,6 +372,10 @@ impl Director {
     /// Forgets a kill. Returns the drain that it was part of.
     fn drop_kill(&mut self, hash: u32, tag: TagNumber) -> Option<ResetNumber> {
         let kill = self.kills.by_user.remove(&(hash, tag))?;
+        if kill.state == State::Flushing {
+            // Nothing else bounds how long it runs.
+            self.abort_flush(ForKill { hash, tag, number: kill.number });
+        }
         self.timers.clear(Timer::KillDelay(hash, tag));
         self.timers.clear(Timer::KillTimeout(hash, tag));
         kill.reset

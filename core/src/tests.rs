@@ -843,6 +843,15 @@ fn a_flush_script_that_answers_just_in_time_counts() {
     assert_eq!(net.lookup(1, "jane"), "127.0.2.4");
 }
 
+/// Scenarios, Moves, 10.
+#[test]
+fn a_flush_script_ends_with_a_user_who_is_forgotten() {
+    let mut net = at_the_flush_script();
+    assert_eq!(net.admin(2, "HOST-REMOVE\t127.0.2.4\n"), "OK\n");
+    assert!(net.flushes().is_empty(), "a script that never ends must not be waited for without end");
+    assert_eq!(net.lookup(1, "jane"), "127.0.2.1");
+}
+
 /// Scenarios, Moves, 15.
 #[test]
 fn a_flush_of_many_users_runs_the_script_once_for_each_and_so_many_at_a_time() {
