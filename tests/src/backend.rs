@@ -1,6 +1,6 @@
 //! A real Dovecot that keeps the mail, on several addresses, so that it is several backends.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::PathBuf;
@@ -25,6 +25,7 @@ pub const LMTP_PORT: u16 = 12400;
 #[derive(Debug)]
 pub struct Backend {
     mail: PathBuf,
+    log: PathBuf,
     addresses: Vec<IpAddr>,
     _process: Process,
 }
@@ -51,6 +52,7 @@ base_dir = {folder_text}/run
 state_dir = {folder_text}/state
 log_path = {folder_text}/dovecot.log
 log_timestamp = "%Y-%m-%d %H:%M:%S.%{{usecs}} "
+mail_log_prefix = "%s(%u)<%{{session}}>: "
 instance_name = backend
 protocols = imap pop3 lmtp
 ssl = no
@@ -105,7 +107,7 @@ userdb {{
         wait_for("the backends to answer", LIMIT, || {
             TcpStream::connect(SocketAddr::new(addresses[0], IMAP_PORT)).map(drop)
         });
-        Self { mail, addresses, _process: process }
+        Self { mail, log: folder.join("dovecot.log"), addresses, _process: process }
     }
 
     /// The addresses.
@@ -119,6 +121,12 @@ userdb {{
         folders.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
     }
 
+    /// All IMAP sessions so far, in the order in which they began.
+    pub fn sessions(&self) -> Vec<Session> {
+        let bytes = fs::read(&self.log).unwrap_or_default();
+        read_sessions(&String::from_utf8_lossy(&bytes))
+    }
+
     /// How many mails this user has on a backend.
     pub fn mails(&self, user: &str, ip: IpAddr) -> usize {
         let folder = self.mail.join(user).join(ip.to_string());
@@ -126,10 +134,104 @@ userdb {{
     }
 }
 
+/// An IMAP session, as the backends' log tells of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// Whose.
+    pub user: String,
+    /// On which backend.
+    pub ip: IpAddr,
+    /// When he was logged in, in microseconds. Texts of one length, so they compare as times do.
+    pub begin: String,
+    /// When it ended, if it has.
+    pub end: Option<String>,
+}
+
+impl Session {
+    /// Whether there was a moment in which both were there.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let begins_before_end = |a: &Self, b: &Self| b.end.as_ref().is_none_or(|end| a.begin < *end);
+        begins_before_end(self, other) && begins_before_end(other, self)
+    }
+}
+
+/// The pairs of sessions in which a user was on two backends at once.
+pub fn on_two_backends(sessions: &[Session]) -> Vec<(&Session, &Session)> {
+    let mut by_user: BTreeMap<&str, Vec<&Session>> = BTreeMap::new();
+    for session in sessions {
+        by_user.entry(&session.user).or_default().push(session);
+    }
+    let mut pairs = Vec::new();
+    for sessions in by_user.values() {
+        for (place, first) in sessions.iter().enumerate() {
+            let others = sessions[place + 1..].iter().filter(|other| other.ip != first.ip && other.overlaps(first));
+            pairs.extend(others.map(|other| (*first, *other)));
+        }
+    }
+    pairs
+}
+
+/// The log says `TIME imap-login: Info: Login: user=<NAME>, …, lip=IP, …, session=<ID>` when one begins, and
+/// `TIME imap(NAME)<ID>: Info: … in=N out=N …` when it ends.
+fn read_sessions(log: &str) -> Vec<Session> {
+    let mut sessions: Vec<Session> = Vec::new();
+    let mut by_id: BTreeMap<&str, usize> = BTreeMap::new();
+    let between = |text: &'_ str, before: &str, after: &str| -> Option<(usize, usize)> {
+        let start = text.find(before)? + before.len();
+        Some((start, start + text[start..].find(after)?))
+    };
+    for line in log.lines() {
+        let Some((time, text)) = line.split_at_checked(TIME_BYTES) else { continue };
+        let part = |before, after| between(text, before, after).map(|(start, end)| &text[start..end]);
+        if text.starts_with(" imap-login: Info: Login: ") {
+            let (Some(user), Some(ip), Some(id)) = (part("user=<", ">"), part(" lip=", ","), part(" session=<", ">"))
+            else {
+                panic!("a login without a user, an address or a session: {line}");
+            };
+            let ip = ip.parse().expect("lip");
+            by_id.insert(id, sessions.len());
+            sessions.push(Session { user: user.into(), ip, begin: time.into(), end: None });
+        } else if text.starts_with(" imap(") && text.contains(" in=") {
+            let known = part(")<", ">: ").and_then(|id| by_id.get(id));
+            let number = *known.unwrap_or_else(|| panic!("the end of an unknown session: {line}"));
+            sessions[number].end = Some(time.into());
+        }
+    }
+    sessions
+}
+
+/// `2026-11-22 04:17:41.123456`
+const TIME_BYTES: usize = 26;
+
 /// The user and group number of a user of the system.
 fn run_id(name: &str) -> (u32, u32) {
     let users = fs::read_to_string("/etc/passwd").expect("/etc/passwd");
     let fields = users.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|fields| fields[0] == name);
     let fields = fields.unwrap_or_else(|| panic!("no user {name}"));
     (fields[2].parse().expect("uid"), fields[3].parse().expect("gid"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOG: &str = "\
+2026-11-22 04:17:41.000001 imap-login: Info: Login: user=<jane>, method=PLAIN, rip=127.0.0.1, lip=127.0.0.11, mpid=7, session=<a>
+2026-11-22 04:17:42.000000 imap-login: Info: Login: user=<joe>, method=PLAIN, rip=127.0.0.1, lip=127.0.0.12, mpid=8, session=<b>
+2026-11-22 04:17:43.000000 imap(jane)<a>: Info: Disconnected: Connection closed (NOOP finished 0.1 secs ago) in=9 out=9 deleted=0
+2026-11-22 04:17:43.000001 imap-login: Info: Login: user=<jane>, method=PLAIN, rip=127.0.0.1, lip=127.0.0.12, mpid=9, session=<c>
+";
+
+    #[test]
+    fn sessions_are_read_from_the_log() {
+        let sessions = read_sessions(LOG);
+        let ends: Vec<_> = sessions.iter().map(|session| (session.user.as_str(), session.end.is_some())).collect();
+        assert_eq!(ends, [("jane", true), ("joe", false), ("jane", false)]);
+        assert_eq!(on_two_backends(&sessions), []);
+        // A microsecond earlier, and they meet; what has not ended lasts.
+        let early = LOG.replace("43.000001", "42.999999");
+        assert_eq!(on_two_backends(&read_sessions(&early)).len(), 1);
+        let open = LOG.replace("imap(jane)", "imap-hibernate(jane)");
+        assert_eq!(on_two_backends(&read_sessions(&open)).len(), 1);
+    }
 }

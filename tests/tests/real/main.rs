@@ -6,6 +6,7 @@ mod bad_input;
 mod daemon;
 mod disturbances;
 mod doveadm;
+mod moves;
 mod proxy;
 mod ring_members;
 mod ring_operations;
