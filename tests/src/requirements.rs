@@ -82,10 +82,11 @@ pub fn director_binary() -> &'static Result<PathBuf, String> {
     })
 }
 
-/// The test's own executable lies in `target/PROFILE/deps`, and the daemon belongs in `target/PROFILE`.
+/// A test's own executable lies in `target/PROFILE/deps`, a bench's in `target/PROFILE`, where the daemon belongs, too.
 fn build_director() -> Result<PathBuf, String> {
     let executable = std::env::current_exe().map_err(|error| error.to_string())?;
-    let profile_folder = executable.parent().and_then(Path::parent).ok_or("no target folder")?;
+    let own_folder = executable.parent().ok_or("no target folder")?;
+    let profile_folder = own_folder.parent().filter(|_| own_folder.ends_with("deps")).unwrap_or(own_folder);
     let target_folder = profile_folder.parent().ok_or("no target folder")?;
     let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| env!("CARGO").into()));
     build.args(["build", "--quiet", "-p", "director-smol", "--bin", "director"]);
