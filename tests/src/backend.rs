@@ -52,7 +52,7 @@ base_dir = {folder_text}/run
 state_dir = {folder_text}/state
 log_path = {folder_text}/dovecot.log
 log_timestamp = "%Y-%m-%d %H:%M:%S.%{{usecs}} "
-mail_log_prefix = "%s(%u)<%{{session}}>: "
+imap_logout_format = in=%i out=%o session=<%{{session}}>
 instance_name = backend
 protocols = imap pop3 lmtp
 ssl = no
@@ -172,7 +172,8 @@ pub fn on_two_backends(sessions: &[Session]) -> Vec<(&Session, &Session)> {
 }
 
 /// The log says `TIME imap-login: Info: Login: user=<NAME>, …, lip=IP, …, session=<ID>` when one begins, and
-/// `TIME imap(NAME)<ID>: Info: … in=N out=N …` when it ends.
+/// `TIME imap…: Info: … in=N out=N session=<ID>` when it ends. What is before the `Info:` is no help: Dovecot's log
+/// service loses it at times.
 fn read_sessions(log: &str) -> Vec<Session> {
     let mut sessions: Vec<Session> = Vec::new();
     let mut by_id: BTreeMap<&str, usize> = BTreeMap::new();
@@ -191,8 +192,8 @@ fn read_sessions(log: &str) -> Vec<Session> {
             let ip = ip.parse().expect("lip");
             by_id.insert(id, sessions.len());
             sessions.push(Session { user: user.into(), ip, begin: time.into(), end: None });
-        } else if text.starts_with(" imap(") && text.contains(" in=") {
-            let known = part(")<", ">: ").and_then(|id| by_id.get(id));
+        } else if text.starts_with(" imap") && text.contains(" in=") {
+            let known = part(" session=<", ">").and_then(|id| by_id.get(id));
             let number = *known.unwrap_or_else(|| panic!("the end of an unknown session: {line}"));
             sessions[number].end = Some(time.into());
         }
@@ -218,7 +219,7 @@ mod tests {
     const LOG: &str = "\
 2026-11-22 04:17:41.000001 imap-login: Info: Login: user=<jane>, method=PLAIN, rip=127.0.0.1, lip=127.0.0.11, mpid=7, session=<a>
 2026-11-22 04:17:42.000000 imap-login: Info: Login: user=<joe>, method=PLAIN, rip=127.0.0.1, lip=127.0.0.12, mpid=8, session=<b>
-2026-11-22 04:17:43.000000 imap(jane)<a>: Info: Disconnected: Connection closed (NOOP finished 0.1 secs ago) in=9 out=9 deleted=0
+2026-11-22 04:17:43.000000 imap: Info: Disconnected: Connection closed (NOOP finished 0.1 secs ago) in=9 out=9 session=<a>
 2026-11-22 04:17:43.000001 imap-login: Info: Login: user=<jane>, method=PLAIN, rip=127.0.0.1, lip=127.0.0.12, mpid=9, session=<c>
 ";
 
@@ -231,7 +232,7 @@ mod tests {
         // A microsecond earlier, and they meet; what has not ended lasts.
         let early = LOG.replace("43.000001", "42.999999");
         assert_eq!(on_two_backends(&read_sessions(&early)).len(), 1);
-        let open = LOG.replace("imap(jane)", "imap-hibernate(jane)");
+        let open = LOG.replace(" imap: ", " pop3: ");
         assert_eq!(on_two_backends(&read_sessions(&open)).len(), 1);
     }
 }
