@@ -82,6 +82,7 @@ mod admin;
 mod connections;
 pub mod contract;
 pub mod director;
+pub mod doveadm;
 mod flush;
 pub mod hash;
 pub mod hosts;
