@@ -4,6 +4,7 @@
 mod admin_commands;
 mod bad_input;
 mod daemon;
+mod directoradm;
 mod disturbances;
 mod doveadm;
 mod moves;
