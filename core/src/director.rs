@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use log::{error, info, warn};
+use log::{Level, debug, error, info, log_enabled, warn};
 
 use crate::connections::{Connection, Connections, Kind, Phase};
 use crate::contract::{Action, ConnectionId, Event, Role};
@@ -251,6 +251,17 @@ impl Director {
             return;
         }
         if let Kind::Client(relay) = connection.kind {
+            if log_enabled!(Level::Debug) {
+                // They pass as they are; only the log wants lines.
+                let result = connection.lines.feed(bytes, |line| {
+                    debug!("auth({id}): input: {}", auth::printable(line));
+                    true
+                });
+                if result.is_err() {
+                    // The rest of a line that is too long may be the second half of a secret: nothing more is logged.
+                    connection.lines = LineBuffer::new(0);
+                }
+            }
             self.client_input(relay, bytes);
             self.update_reading(relay.other);
             return;

@@ -99,7 +99,7 @@ impl Director {
     /// A line on its way to `client`: if it is the reply that we are here for, the host is added.
     fn reply_line(&mut self, client: ConnectionId, command: &[u8], line: &[u8], now: Now) {
         if log_enabled!(Level::Debug) {
-            debug!("auth({client}): {}", auth::printable(line));
+            debug!("auth({client}): from auth: {}", auth::printable(line));
         }
         let reply = Reply::parse(command, line).filter(|reply| (reply.proxy || reply.proxy_maybe) && !reply.has_host);
         let Some((reply, username)) = reply.and_then(|reply| reply.username.clone().map(|name| (reply, name))) else {
@@ -143,6 +143,9 @@ impl Director {
         } else {
             let refresh_secs = self.tuning.user_expire_secs / 2;
             auth::write_with_host(line, refresh_secs, ip, hostname.as_deref(), &mut bytes);
+        }
+        if log_enabled!(Level::Debug) {
+            debug!("auth({client}): output: {}", auth::printable(bytes.trim_ascii_end()));
         }
         self.connections.write(client, &bytes);
         zeroize::Zeroize::zeroize(&mut bytes[..]);

@@ -2,6 +2,7 @@
 
 mod hostile;
 mod moves;
+mod secrets;
 
 use std::time::Duration;
 
