@@ -47,6 +47,20 @@ pub enum Role {
     Notify,
 }
 
+impl Role {
+    /// The word for it, in messages.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ring => "ring",
+            Self::Login => "login",
+            Self::Userdb => "userdb",
+            Self::AuthReply => "authreply",
+            Self::Admin => "admin",
+            Self::Notify => "notify",
+        }
+    }
+}
+
 /// Where an outgoing connection goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {

@@ -458,7 +458,7 @@ impl Director {
         for id in self.ring.links.clone() {
             self.quit_link(id, "Shutting down", now);
         }
-        self.fail_all_lookups(now);
+        self.fail_all_lookups();
         for id in self.connections.ids() {
             if self.connections.get(id).is_some_and(|connection| connection.phase == Phase::Aborted) {
                 // An administrator who has left is the only one whose end was already told.

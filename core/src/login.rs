@@ -153,7 +153,7 @@ impl Director {
     }
 
     /// A lookup that waited has found a host, or has failed.
-    pub(crate) fn lookup_ends(&mut self, waiting: &Waiting, host: Option<HostNumber>, _now: Now) {
+    pub(crate) fn lookup_ends(&mut self, waiting: &Waiting, host: Option<HostNumber>) {
         let client = waiting.connection;
         if !self.connections.is_open(client) {
             return;

@@ -233,7 +233,7 @@ impl Director {
         match self.lookup(hash, &tag, now) {
             Ok(host) => {
                 if let Some(waiting) = self.lookups.remove(number) {
-                    self.lookup_ends(&waiting, Some(host), now);
+                    self.lookup_ends(&waiting, Some(host));
                 }
             }
             Err(wait) => {
@@ -269,7 +269,7 @@ impl Director {
                     self.users.set_weak(slot, false);
                 }
             }
-            self.lookup_ends(&waiting, None, now);
+            self.lookup_ends(&waiting, None);
         }
     }
 
@@ -285,10 +285,10 @@ impl Director {
     }
 
     /// All waiting lookups fail: the director ends.
-    pub(crate) fn fail_all_lookups(&mut self, now: Now) {
+    pub(crate) fn fail_all_lookups(&mut self) {
         while let Some((&number, _)) = self.lookups.waiting.first_key_value() {
             if let Some(waiting) = self.lookups.remove(number) {
-                self.lookup_ends(&waiting, None, now);
+                self.lookup_ends(&waiting, None);
             }
         }
     }

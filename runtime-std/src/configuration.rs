@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use director_core::Role;
 use director_core::settings::{Configuration, Files, Listener, Settings, SettingsError, Socket};
 use rustix::fs::{Gid, Uid};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
@@ -204,18 +203,6 @@ pub fn access_of(listener: &Listener) -> Result<Access, SettingsError> {
         }),
     };
     Ok(Access { mode: *mode, user: user.map(Uid::from_raw), group: group.map(Gid::from_raw) })
-}
-
-/// The word for a role, in messages.
-pub fn role_name(role: Role) -> &'static str {
-    match role {
-        Role::Ring => "ring",
-        Role::Login => "login",
-        Role::Userdb => "userdb",
-        Role::AuthReply => "authreply",
-        Role::Admin => "admin",
-        Role::Notify => "notify",
-    }
 }
 
 /// What `--check` found.

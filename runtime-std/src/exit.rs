@@ -1,4 +1,4 @@
-//! The exit codes of every program of the director, after `sysexits.h`.
+//! The exit codes of both daemons, after `sysexits.h`. Those of `directoradm` are doveadm's: `director_core::doveadm`.
 
 use std::fmt;
 use std::process::ExitCode;

@@ -190,7 +190,7 @@ impl Director {
     }
 
     /// The ring is synced: what waited for that goes on, at the end of the batch.
-    pub(crate) fn admin_ring_synced(&mut self, _now: Now) {
+    pub(crate) fn admin_ring_synced(&mut self) {
         self.admins_wake = true;
     }
 

@@ -189,7 +189,7 @@ impl Director {
                     self.broadcast(&Line::UserKickHash { origin, hash, except: spared }, except);
                 }
             }
-            Line::Director { address } => self.director_received(id, address, now),
+            Line::Director { address } => self.director_received(id, address),
             Line::DirectorRemove { address } => self.director_remove_received(source, address, now),
             Line::Sync { origin, info } => self.sync_received(id, origin, info, now),
             Line::Ping { .. } => self.ping_received(id, now),
@@ -216,7 +216,7 @@ impl Director {
 
     // Members
 
-    fn director_received(&mut self, id: ConnectionId, address: SocketAddr, now: Now) {
+    fn director_received(&mut self, id: ConnectionId, address: SocketAddr) {
         if address == self.ring.members.self_address() {
             return;
         }
@@ -234,7 +234,6 @@ impl Director {
                 self.ring.members.add(address);
             }
         }
-        let _ = now;
         // We ought to be connected to a member that is nearer than our right, so it is probably dead: this is what
         // keeps DIRECTOR from going round for ever.
         let right = self.ring.right.and_then(|right| self.link(right)).map(|link| link.peer);

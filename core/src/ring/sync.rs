@@ -49,7 +49,7 @@ impl Director {
                 // Alone there is nobody to tell: what was changed is everywhere.
                 self.clear_desynced();
                 self.retry_all_lookups(now);
-                self.admin_ring_synced(now);
+                self.admin_ring_synced();
             }
             return;
         }
@@ -140,7 +140,7 @@ impl Director {
             self.timers.clear(Timer::ForgetMember(address));
         }
         self.retry_all_lookups(now);
-        self.admin_ring_synced(now);
+        self.admin_ring_synced();
         self.check_preferred_right(now);
     }
 

@@ -6,7 +6,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use super::{Configuration, ConfiguredHost, Settings, Socket};
-use crate::contract::Role;
 
 impl Settings {
     /// What `--check` prints: the ring with ourselves marked, the backends, the sockets, the times.
@@ -87,7 +86,7 @@ impl Description<'_> {
     fn sockets(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(out, "Sockets:")?;
         for listener in &self.settings.listeners {
-            write!(out, "  {:<9} ", role_name(listener.role))?;
+            write!(out, "  {:<9} ", listener.role.name())?;
             match &listener.socket {
                 Socket::File { path, fifo, mode, user, group } => {
                     let kind = if *fifo { "FIFO" } else { "unix socket" };
@@ -162,17 +161,6 @@ fn follows(left: &ConfiguredHost, right: &ConfiguredHost) -> bool {
         _ => false,
     };
     next && left.tag == right.tag && left.hostname.is_none() && right.hostname.is_none()
-}
-
-fn role_name(role: Role) -> &'static str {
-    match role {
-        Role::Ring => "ring",
-        Role::Login => "login",
-        Role::Userdb => "userdb",
-        Role::AuthReply => "authreply",
-        Role::Admin => "admin",
-        Role::Notify => "notify",
-    }
 }
 
 fn counted(count: usize, noun: &str) -> String {

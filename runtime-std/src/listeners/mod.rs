@@ -16,7 +16,7 @@ use director_core::Role;
 use director_core::settings::{Listener, Place, Settings, SettingsError, Socket};
 use rustix::fs::Uid;
 
-use crate::configuration::{Access, access_of, role_name};
+use crate::configuration::{Access, access_of};
 use crate::exit::{Exit, Failure};
 use open::{FileId, Problem};
 use watch::FolderWatch;
@@ -297,7 +297,7 @@ impl Listeners {
 
     fn failure(&self, index: usize, exit: Exit, reason: &str) -> Failure {
         let entry = &self.entries[index];
-        Failure::new(exit, format!("{}: {} socket: {reason}", entry.place, role_name(entry.role)))
+        Failure::new(exit, format!("{}: {} socket: {reason}", entry.place, entry.role.name()))
     }
 }
 

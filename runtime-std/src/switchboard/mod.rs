@@ -127,6 +127,22 @@ struct Connection {
     closing: Closing,
 }
 
+impl Connection {
+    fn new(id: ConnectionId, descriptor: Option<Rc<OwnedFd>>, tcp: bool) -> Self {
+        Self {
+            id,
+            descriptor,
+            tcp,
+            reading: true,
+            mute: false,
+            writing: Writing::Nothing,
+            finish: false,
+            round: 0,
+            closing: Closing::No,
+        }
+    }
+}
+
 /// Whether there is output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Writing {
@@ -242,17 +258,7 @@ impl Switchboard {
         }
         let id = self.director.accept(role, peer, self.clock.now());
         let descriptor = Rc::new(descriptor);
-        self.insert(Connection {
-            id,
-            descriptor: Some(Rc::clone(&descriptor)),
-            tcp: peer.is_some(),
-            reading: true,
-            mute: false,
-            writing: Writing::Nothing,
-            finish: false,
-            round: 0,
-            closing: Closing::No,
-        });
+        self.insert(Connection::new(id, Some(Rc::clone(&descriptor)), peer.is_some()));
         self.notices.push_back(Notice::Watch { connection: id, descriptor });
         self.settle();
         id
@@ -383,17 +389,8 @@ impl Switchboard {
     fn carry_out(&mut self, action: Action) {
         match action {
             Action::Connect { connection, target } => {
-                self.insert(Connection {
-                    id: connection,
-                    descriptor: None,
-                    tcp: matches!(target, Target::Ring { .. } | Target::Flush(FlushTarget::Tcp { .. })),
-                    reading: true,
-                    mute: false,
-                    writing: Writing::Nothing,
-                    finish: false,
-                    round: 0,
-                    closing: Closing::No,
-                });
+                let tcp = matches!(target, Target::Ring { .. } | Target::Flush(FlushTarget::Tcp { .. }));
+                self.insert(Connection::new(connection, None, tcp));
                 self.notices.push_back(Notice::Dial { connection, target });
             }
             Action::Write { connection } => self.queue(connection),

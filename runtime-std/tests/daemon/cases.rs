@@ -351,6 +351,20 @@ pub(crate) fn no_line_in_the_log_has_a_password(binary: &str) {
 
 /// The tests of a daemon: one for each of the functions above.
 macro_rules! tests {
+    ($binary:expr) => {
+        cases::tests! { $binary;
+            serves_and_ends_when_asked
+            waits_for_dovecot_and_its_auth
+            makes_vanished_sockets_again_within_a_second
+            second_instance_says_so
+            sockets_of_a_killed_daemon_are_replaced
+            reload_keeps_the_map_and_reopens_the_log
+            wrong_settings_are_told_with_file_and_line
+            check_prints_what_was_understood
+            two_make_a_ring
+            no_line_in_the_log_has_a_password
+        }
+    };
     ($binary:expr; $($case:ident)*) => {
         $(#[test]
         fn $case() {
