@@ -231,6 +231,8 @@ pub fn check(file: &Path) -> Checked {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use director_core::Role;
+
     use super::*;
     use director_core::settings::Place;
 
