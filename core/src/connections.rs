@@ -2,21 +2,22 @@
 
 use std::collections::VecDeque;
 
-use zeroize::Zeroize as _;
-
 use crate::admin::Session;
 use crate::contract::{Action, ConnectionId};
 use crate::flush::Run;
 use crate::login::Relay;
 use crate::ring::link::Link;
-use crate::wire::line::LineBuffer;
+use crate::wire::line::{LineBuffer, wipe};
 
 /// Above this much unread output its causes are no longer read: a peer costs no more than this and one batch.
 pub(crate) const OUTPUT_HIGH_BYTES: usize = 128 * 1024;
 /// Below this much unread output they are read again.
 pub(crate) const OUTPUT_LOW_BYTES: usize = 32 * 1024;
-/// A buffer that has grown past this is given back when it is empty.
-const BUFFER_KEEP_BYTES: usize = 16 * 1024;
+/// Output mostly goes out at once, so a few buffers serve all connections in turn, and idle ones hold none: one for who
+/// asked, two for the neighbours in the ring, and one more.
+const SPARE_BUFFERS_MAX: usize = 4;
+/// A buffer that has grown past this is not kept: what one read asks for needs less.
+const BUFFER_KEEP_BYTES: usize = 64 * 1024;
 
 /// What a connection is.
 #[derive(Debug)]
@@ -33,8 +34,10 @@ pub(crate) enum Kind {
     Admin(Box<Session>),
     /// "This user is still here."
     Notify,
-    /// To Dovecot's ipc.
+    /// To Dovecot 2.3's ipc.
     Ipc,
+    /// To Dovecot 2.4's anvil.
+    Anvil,
     /// To the flush script.
     Flush(Box<Run>),
 }
@@ -72,7 +75,8 @@ impl Connection {
         self.output.front()
     }
 
-    /// Adds output without announcing it: only for what `poll_output` is about to show.
+    /// Adds output without announcing it: only for what `poll_output` is about to show, and after
+    /// [`Connections::lend_buffer`].
     pub(crate) fn output_mut(&mut self) -> &mut Vec<u8> {
         self.output.make_room(0);
         &mut self.output.bytes
@@ -107,7 +111,7 @@ impl Output {
             let rest = self.bytes.len() - self.start;
             self.bytes.copy_within(self.start.., 0);
             if self.secret {
-                self.bytes[rest..].zeroize();
+                wipe(&mut self.bytes[rest..]);
             }
             self.bytes.truncate(rest);
             self.start = 0;
@@ -115,7 +119,7 @@ impl Output {
         if self.secret && self.bytes.capacity() - self.bytes.len() < more {
             let mut larger = Vec::with_capacity((self.len() + more).next_power_of_two().max(512));
             larger.extend_from_slice(self.front());
-            self.bytes.zeroize();
+            wipe(&mut self.bytes);
             self.bytes = larger;
             self.start = 0;
         }
@@ -124,24 +128,25 @@ impl Output {
     fn take(&mut self, bytes: usize) {
         let end = (self.start + bytes).min(self.bytes.len());
         if self.secret {
-            self.bytes[self.start..end].zeroize();
+            wipe(&mut self.bytes[self.start..end]);
         }
         self.start = end;
         if self.start == self.bytes.len() {
             self.start = 0;
-            if self.bytes.capacity() > BUFFER_KEEP_BYTES {
-                self.bytes = Vec::new();
-            } else {
-                self.bytes.clear();
-            }
+            self.bytes.clear();
         }
+    }
+
+    /// The buffer, if nothing is in it: what had to be wiped is wiped.
+    fn give_back(&mut self) -> Option<Vec<u8>> {
+        (self.bytes.is_empty() && self.bytes.capacity() > 0).then(|| std::mem::take(&mut self.bytes))
     }
 }
 
 impl Drop for Output {
     fn drop(&mut self) {
         if self.secret {
-            self.bytes.zeroize();
+            wipe(&mut self.bytes);
         }
     }
 }
@@ -159,6 +164,8 @@ pub(crate) struct Connections {
     free: Vec<u32>,
     count: usize,
     actions: VecDeque<Action>,
+    /// Empty buffers for output.
+    spares: Vec<Vec<u8>>,
 }
 
 impl Connections {
@@ -229,12 +236,45 @@ impl Connections {
 
     /// Adds output to a connection that is not closing.
     pub(crate) fn write(&mut self, id: ConnectionId, bytes: &[u8]) {
+        self.lend_buffer(id);
         let Some(connection) = self.get_mut(id) else { return };
         if bytes.is_empty() || !matches!(connection.phase, Phase::Open | Phase::Connecting) {
             return;
         }
         connection.output.push(bytes);
         self.announce(id);
+    }
+
+    /// Adds output to a connection that is not closing: what `write` appends, at most `max_bytes`.
+    pub(crate) fn write_with(&mut self, id: ConnectionId, max_bytes: usize, write: impl FnOnce(&mut Vec<u8>)) {
+        self.lend_buffer(id);
+        let Some(connection) = self.get_mut(id) else { return };
+        if !matches!(connection.phase, Phase::Open | Phase::Connecting) {
+            return;
+        }
+        connection.output.make_room(max_bytes);
+        let room = connection.output.bytes.capacity();
+        write(&mut connection.output.bytes);
+        debug_assert!(
+            !connection.output.secret || connection.output.bytes.capacity() == room,
+            "a reallocation has left a copy of secrets behind"
+        );
+        if connection.buffered() > 0 {
+            self.announce(id);
+        }
+    }
+
+    /// Sees to it that a connection without a buffer for its output need not allocate one, if there is one to spare.
+    pub(crate) fn lend_buffer(&mut self, id: ConnectionId) {
+        let Some(place) = self.slots.get_mut(id.slot()).filter(|place| place.generation == id.generation) else {
+            return;
+        };
+        let Some(connection) = &mut place.connection else { return };
+        if connection.output.bytes.capacity() == 0
+            && let Some(spare) = self.spares.pop()
+        {
+            connection.output.bytes = spare;
+        }
     }
 
     /// Tells the runtime that there is something to pull.
@@ -255,8 +295,13 @@ impl Connections {
 
     /// The socket took this many bytes.
     pub(crate) fn written(&mut self, id: ConnectionId, bytes: usize) {
-        if let Some(connection) = self.get_mut(id) {
-            connection.output.take(bytes);
+        let Some(connection) = self.get_mut(id) else { return };
+        connection.output.take(bytes);
+        if let Some(buffer) = connection.output.give_back()
+            && buffer.capacity() <= BUFFER_KEEP_BYTES
+            && self.spares.len() < SPARE_BUFFERS_MAX
+        {
+            self.spares.push(buffer);
         }
     }
 
@@ -279,6 +324,11 @@ impl Connections {
             connection.reading = enabled;
             self.actions.push_back(Action::Read { connection: id, enabled });
         }
+    }
+
+    /// Whether the connection is there and read from.
+    pub(crate) fn is_reading(&self, id: ConnectionId) -> bool {
+        self.get(id).is_some_and(|connection| connection.reading)
     }
 
     /// Whether output of this size should keep its causes from being read, given what is the case now.
@@ -354,6 +404,28 @@ mod tests {
         connections.drained(id);
         connections.write(id, b"three");
         assert_eq!(connections.poll_action(), Some(Action::Write { connection: id }));
+    }
+
+    #[test]
+    fn empty_buffers_go_from_connection_to_connection() {
+        let mut connections = Connections::default();
+        let kind = || Kind::AuthReply { greeted: true, waiting: 0 };
+        let ids: Vec<_> = (0..10).map(|_| connections.add(kind(), Phase::Open, 100)).collect();
+        for &id in &ids {
+            connections.write(id, b"secret");
+        }
+        for &id in &ids {
+            connections.written(id, 6);
+            assert_eq!(connections.get(id).map(|connection| connection.output.bytes.capacity()), Some(0));
+        }
+        assert_eq!(connections.spares.len(), SPARE_BUFFERS_MAX);
+        connections.write(ids[0], b"x");
+        assert_eq!(connections.spares.len(), SPARE_BUFFERS_MAX - 1);
+        let mut large = Vec::with_capacity(BUFFER_KEEP_BYTES + 1);
+        large.push(b'x');
+        connections.get_mut(ids[1]).expect("there").output.bytes = large;
+        connections.written(ids[1], 1);
+        assert_eq!(connections.spares.len(), SPARE_BUFFERS_MAX - 1, "what is too large is given back");
     }
 
     #[test]

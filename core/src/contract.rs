@@ -22,6 +22,16 @@ impl ConnectionId {
     pub fn slot(self) -> usize {
         self.slot as usize
     }
+
+    /// The id as a number, for systems that let one name a descriptor by a number (`epoll`).
+    pub fn to_bits(self) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(self.slot)
+    }
+
+    /// What [`to_bits`](Self::to_bits) gave.
+    pub fn from_bits(bits: u64) -> Self {
+        Self { slot: bits as u32, generation: (bits >> 32) as u32 }
+    }
 }
 
 impl fmt::Display for ConnectionId {
@@ -75,8 +85,10 @@ pub enum Target {
     AuthLogin,
     /// The unix socket `auth-userdb` in base_dir.
     AuthUserdb,
-    /// The unix socket `ipc` in base_dir.
+    /// The unix socket `ipc` in base_dir (Dovecot 2.3).
     Ipc,
+    /// The unix socket `anvil` in base_dir (Dovecot 2.4).
+    Anvil,
     /// The flush script (kick protocol, "The flush socket").
     Flush(FlushTarget),
 }

@@ -9,7 +9,7 @@ use log::{Level, debug, error, info, log_enabled, warn};
 use crate::connections::{Connection, Connections, Kind, Phase};
 use crate::contract::{Action, ConnectionId, Event, Role};
 use crate::hosts::{Host, Hosts};
-use crate::kick::Ipc;
+use crate::kick::Kicks;
 use crate::login::Protocol;
 use crate::lookup::Lookups;
 use crate::moves::Kills;
@@ -51,10 +51,15 @@ pub enum Reason {
     Kill,
     /// A connection does not take its last bytes.
     Close,
+    /// anvil has not greeted or answered.
+    Kick,
 }
 
 /// A closing connection has this long to take its last bytes.
 const LINGER: Duration = Duration::from_secs(2);
+/// A tick that comes so late means that the process stood still. Others act on silence after 30 s, but on a link that
+/// broke at once; and to ask costs one round of the ring.
+const STOOD_STILL: Duration = Duration::from_secs(2);
 /// At most so many timers fire in one tick: the rest come at the next, a millisecond later.
 const TIMERS_PER_TICK: usize = 1024;
 
@@ -70,7 +75,7 @@ pub struct Director {
     pub(crate) lookups: Lookups,
     pub(crate) kills: Kills,
     pub(crate) resets: Resets,
-    pub(crate) ipc: Ipc,
+    pub(crate) kicks: Kicks,
     pub(crate) connections: Connections,
     pub(crate) timers: Timers,
     /// Administrators whose commands wait for the ring.
@@ -84,6 +89,8 @@ pub struct Director {
     /// Links whose output has grown too large in this batch.
     pub(crate) overflowed: Vec<ConnectionId>,
     pub(crate) sweep_wanted: bool,
+    /// When we last went on after standing still.
+    awake_since: Instant,
     /// The process ends.
     pub(crate) finishing: bool,
     /// Reused for lines being written.
@@ -94,18 +101,22 @@ pub struct Director {
 impl Director {
     /// A director that has just started. It connects to its ring at once: poll its actions.
     ///
-    /// `seed` keys the index of users against chosen collisions; the same seed and the same calls give the same bytes.
+    /// `seed` keys the index of users against chosen collisions, and begins the numbers that a director of an earlier life
+    /// must not have used: so it should differ from life to life. The same seed and the same calls give the same bytes.
     pub fn new(configuration: Configuration, seed: u64, now: Now) -> Self {
         let Configuration { self_address, members, hosts, tuning } = configuration;
+        // A seed may differ from another in any of its bits.
+        let life = (seed ^ now.unix_secs.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        let life = u32::try_from(life).expect("what is left are 32 bits");
         let mut director = Self {
             initial: configured_hosts(&hosts),
             hosts: configured_hosts(&hosts),
             users: Users::new(tuning.user_expire_secs, seed, now),
-            ring: Ring::new(self_address, &members, now),
+            ring: Ring::new(self_address, &members, tuning.ring_minor, life, now),
             lookups: Lookups::default(),
             kills: Kills::default(),
             resets: Resets::default(),
-            ipc: Ipc::default(),
+            kicks: Kicks::default(),
             connections: Connections::default(),
             timers: Timers::default(),
             admins_waiting: BTreeSet::new(),
@@ -114,6 +125,7 @@ impl Director {
             kicks_waiting: VecDeque::new(),
             overflowed: Vec::new(),
             sweep_wanted: false,
+            awake_since: now.instant,
             finishing: false,
             scratch: Vec::new(),
             configured: (self_address, members, hosts),
@@ -127,6 +139,7 @@ impl Director {
     /// A connection came in on a listening socket of that role (for a FIFO: it was opened). `peer` is its address if
     /// it has one.
     pub fn accept(&mut self, role: Role, peer: Option<SocketAddr>, now: Now) -> ConnectionId {
+        self.look_at_clock(now);
         let id = match role {
             Role::Ring => {
                 let peer = peer.map_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)), canonical);
@@ -145,6 +158,8 @@ impl Director {
         };
         if self.finishing {
             self.connections.abort(id);
+        } else if matches!(role, Role::Login | Role::Userdb | Role::AuthReply) {
+            self.look_for_kick_socket(now);
         }
         self.end_batch(now);
         id
@@ -152,6 +167,7 @@ impl Director {
 
     /// Something happened.
     pub fn handle(&mut self, event: Event<'_>, now: Now) {
+        self.look_at_clock(now);
         match event {
             Event::Connected { connection } => self.connected(connection, now),
             Event::ConnectFailed { connection, error } => self.connect_failed(connection, error, now),
@@ -204,8 +220,28 @@ impl Director {
         self.users.len()
     }
 
+    /// Whether we stood still: then the others may have gone on without us, and what we know of users is old.
+    fn look_at_clock(&mut self, now: Now) {
+        let Some((due, _)) = self.timers.next() else { return };
+        // A timer may stay due for a few more events: they come after the same standstill.
+        let late = now.instant.saturating_since(due.max(self.awake_since));
+        if late < STOOD_STILL {
+            return;
+        }
+        self.awake_since = now.instant;
+        if self.ring.has_no_neighbours() {
+            return;
+        }
+        warn!("We stood still for {:.3} secs: asking the ring before serving logins", late.as_secs_f64());
+        self.ring.doubtful = true;
+        self.want_sync();
+    }
+
     /// What follows from a batch of input as a whole.
     fn end_batch(&mut self, now: Now) {
+        for id in std::mem::take(&mut self.ring.held_links) {
+            self.update_link_reading(id);
+        }
         for id in std::mem::take(&mut self.overflowed) {
             self.abort_link(id, "Output buffer full", now);
         }
@@ -228,6 +264,7 @@ impl Director {
         }
         self.connections.opened(id);
         self.link_connected(id, now);
+        self.kick_connected(id, now);
     }
 
     fn connect_failed(&mut self, id: ConnectionId, error: &str, now: Now) {
@@ -237,7 +274,7 @@ impl Director {
                 let relay = *relay;
                 self.auth_failed(relay, error, now);
             }
-            Some((Kind::Ipc, _)) => self.ipc_closed(id, error, now),
+            Some((Kind::Ipc | Kind::Anvil, _)) => self.kick_connection_closed(id, error, now),
             Some((Kind::Flush(_), _)) => self.flush_ended(id, Some(error), now),
             _ => {}
         }
@@ -278,6 +315,7 @@ impl Director {
             connection.lines = lines;
         }
         self.update_reading(grows);
+        self.update_link_reading(id);
     }
 
     /// One line. Returns whether to go on with what came with it.
@@ -299,6 +337,7 @@ impl Director {
                 true
             }
             Kind::Ipc => self.ipc_line(id, line, now),
+            Kind::Anvil => self.anvil_line(id, line, now),
             Kind::Flush(_) => self.flush_line(id, line),
             Kind::Client(_) => unreachable!("what a client says is not cut into lines"),
         }
@@ -323,10 +362,11 @@ impl Director {
                 error!("authreply({id}): {reason} - disconnecting");
                 self.close_connection(id, now);
             }
-            Kind::Ipc => {
-                error!("ipc: {reason} - disconnecting");
+            Kind::Ipc | Kind::Anvil => {
+                let socket = if matches!(connection.kind, Kind::Ipc) { "ipc" } else { "anvil" };
+                error!("{socket}: {reason} - disconnecting");
                 self.connections.abort(id);
-                self.ipc_closed(id, &reason, now);
+                self.kick_connection_closed(id, &reason, now);
             }
             Kind::Flush(_) => {
                 self.flush_ended(id, Some(&reason), now);
@@ -351,7 +391,7 @@ impl Director {
         match connection.kind {
             Kind::Ring(_) => self.link_closed(id, reason, now),
             Kind::Client(relay) | Kind::Auth(relay) => self.relay_closed(relay.other, now),
-            Kind::Ipc => self.ipc_closed(id, reason, now),
+            Kind::Ipc | Kind::Anvil => self.kick_connection_closed(id, reason, now),
             Kind::Flush(_) => self.flush_ended(id, error, now),
             Kind::Admin(_) => {
                 if !self.admin_closed(id) && !self.finishing {
@@ -390,7 +430,11 @@ impl Director {
                     self.connections.abort(id);
                 }
                 Timer::AdminSync(id) => self.admin_sync_timed_out(id, now),
+                Timer::KickSocket => self.look_again_for_kick_socket(now),
+                Timer::KickCheck => self.check_kicks(now),
+                Timer::Anvil(id) => self.anvil_timed_out(id, now),
                 Timer::KillDelay(hash, tag) => self.kill_done(hash, tag, now),
+                Timer::KillRetry(hash, tag) => self.retry_kill(hash, tag, now),
                 Timer::KillTimeout(hash, tag) => self.kill_timed_out(hash, tag, now),
                 Timer::Reset(number) => self.step_reset(number, now),
             }
@@ -440,7 +484,11 @@ impl Director {
                 self.timers.set(Timer::UserExpiry, at);
             }
         }
-        self.tuning = tuning;
+        let kick_via = std::mem::replace(&mut self.tuning, tuning).kick_via;
+        if kick_via != self.tuning.kick_via {
+            info!("director_kick_via changed from {} to {}", kick_via.name(), self.tuning.kick_via.name());
+            self.kick_via_changed(now);
+        }
         for id in self.ring.links.clone() {
             self.arm_ping(id, now);
         }

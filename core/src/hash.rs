@@ -7,6 +7,9 @@ use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
 use md5::{Digest, Md5};
+use memchr::memchr;
+
+use crate::wire::Text;
 
 /// A parsed director_username_hash template, such as `%Lu`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +41,20 @@ enum Variable {
     Local,
     /// What is after the first `@`; nothing if there is none.
     Domain,
+}
+
+impl Variable {
+    fn of(self, username: &[u8]) -> &[u8] {
+        if self == Self::User {
+            return username;
+        }
+        match (self, memchr(b'@', username)) {
+            (Self::Domain, Some(at)) => &username[at + 1..],
+            (Self::Domain, None) => &[],
+            (_, Some(at)) => &username[..at],
+            (_, None) => username,
+        }
+    }
 }
 
 /// What the modifiers make of it. Only the last one counts: each undoes the one before.
@@ -120,19 +137,12 @@ impl UsernameHash {
 
     /// The hash of a name: never 0.
     pub fn hash(&self, username: &[u8]) -> u32 {
-        let at = username.iter().position(|&byte| byte == b'@');
         let mut md5 = Md5::new();
         for piece in &self.pieces {
             match piece {
                 Piece::Text(text) => md5.update(text.as_bytes()),
                 Piece::Variable(variable, case) => {
-                    let part = match (variable, at) {
-                        (Variable::User, _) | (Variable::Local, None) => username,
-                        (Variable::Local, Some(at)) => &username[..at],
-                        (Variable::Domain, Some(at)) => &username[at + 1..],
-                        (Variable::Domain, None) => &[],
-                    };
-                    update_in_case(&mut md5, part, *case);
+                    update_in_case(&mut md5, variable.of(username), *case);
                 }
             }
         }
@@ -168,19 +178,20 @@ fn first_four_bytes(md5: Md5) -> u32 {
 
 /// The point of a backend's `n`th vhost in the circle of consistent hashing: MD5 of `<ip>-<n>`, first four bytes.
 pub fn vhost_point(ip: IpAddr, n: u32) -> u32 {
+    let mut number = Text::default();
+    number.push(b'-');
+    number.push_number(n.into());
     let mut md5 = Md5::new();
-    let _ = fmt::Write::write_fmt(&mut Md5Text(&mut md5), format_args!("{}-{n}", IpText(ip)));
-    first_four_bytes(md5)
-}
-
-/// Lets numbers be printed straight into MD5.
-struct Md5Text<'a>(&'a mut Md5);
-
-impl fmt::Write for Md5Text<'_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        self.0.update(text.as_bytes());
-        Ok(())
+    match ip {
+        IpAddr::V4(ip) => {
+            let mut address = Text::default();
+            address.push_ipv4(ip);
+            md5.update(address.bytes());
+        }
+        IpAddr::V6(_) => md5.update(IpText(ip).to_string().as_bytes()),
     }
+    md5.update(number.bytes());
+    first_four_bytes(md5)
 }
 
 /// Prints an address as `inet_ntop` does, and so as it must stand on the wire and in vhost points.

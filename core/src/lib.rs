@@ -60,6 +60,10 @@
 //!             written.extend_from_slice(&output[..taken]);
 //!             director.handle(Event::Written { connection, bytes: taken }, now);
 //!         },
+//!         // It looks for what it can end sessions through; here is no Dovecot.
+//!         Action::Connect { connection, .. } => {
+//!             director.handle(Event::ConnectFailed { connection, error: "No such file or directory" }, now);
+//!         }
 //!         other => panic!("a standalone director asks for nothing else here: {other:?}"),
 //!     }
 //! }
@@ -87,6 +91,7 @@ mod flush;
 pub mod hash;
 pub mod hosts;
 mod kick;
+mod kill_tokens;
 mod login;
 mod lookup;
 mod moves;
@@ -106,3 +111,6 @@ pub use contract::{Action, ConnectionId, Event, FlushTarget, RECEIVE_MAX_BYTES, 
 pub use director::{Director, Reason};
 pub use settings::Configuration;
 pub use time::{Instant, Now};
+
+/// Whether this core was built with one of the deliberate bugs that the simulator must find: no daemon may have it.
+pub const IS_CANARY: bool = cfg!(feature = "canary");

@@ -8,7 +8,7 @@ use crate::director::Director;
 use crate::hosts::HostNumber;
 use crate::lookup::Waiting;
 use crate::time::Now;
-use crate::wire::auth::{self, Reply};
+use crate::wire::auth::{self, Decision, Reply};
 use crate::wire::notify;
 
 /// At most so many lookups of one connection wait: beyond, its lines are left unread.
@@ -101,28 +101,29 @@ impl Director {
         if log_enabled!(Level::Debug) {
             debug!("auth({client}): from auth: {}", auth::printable(line));
         }
-        let reply = Reply::parse(command, line).filter(|reply| (reply.proxy || reply.proxy_maybe) && !reply.has_host);
-        let Some((reply, username)) = reply.and_then(|reply| reply.username.clone().map(|name| (reply, name))) else {
-            let mut bytes = std::mem::take(&mut self.scratch);
-            bytes.clear();
-            bytes.extend_from_slice(line);
-            bytes.push(b'\n');
-            self.connections.write(client, &bytes);
-            zeroize::Zeroize::zeroize(&mut bytes[..]);
-            self.scratch = bytes;
+        let reply = Reply::parse(command, line);
+        let wanted = |reply: &&Reply<'_>| (reply.proxy || reply.proxy_maybe) && !reply.has_host;
+        let reply = reply.as_ref().filter(wanted);
+        let Some((reply, username)) = reply.and_then(|reply| Some((reply, reply.username.as_deref()?))) else {
+            self.connections.write_with(client, line.len() + 1, |out| {
+                out.extend_from_slice(line);
+                out.push(b'\n');
+            });
             return;
         };
         let name = match self.tuning.master_user_separator {
             // `master*user`: in this field the user to log in as comes first.
-            Some(separator) => username.split(|&byte| byte == separator).next().unwrap_or(&username),
-            None => &username,
+            Some(separator) => username.split(|&byte| byte == separator).next().unwrap_or(username),
+            None => username,
         };
         let hash = self.tuning.username_hash.hash(name);
         if log_enabled!(Level::Debug) {
             debug!("auth({client}): user {} has hash {hash}", name.escape_ascii());
         }
+        // Dovecot may have made its socket for kicks only after this client came.
+        self.look_for_kick_socket(now);
         match self.lookup(hash, &reply.tag, now) {
-            Ok(host) => self.answer(client, &reply, line, host),
+            Ok(host) => self.answer(client, reply, line, hash, host),
             Err(wait) => {
                 debug!("auth({client}): the lookup of user hash {hash} waits: {wait}");
                 self.count_waiting(client, true);
@@ -132,24 +133,25 @@ impl Director {
     }
 
     /// Sends a reply with its host.
-    fn answer(&mut self, client: ConnectionId, reply: &Reply<'_>, line: &[u8], host: HostNumber) {
+    fn answer(&mut self, client: ConnectionId, reply: &Reply<'_>, line: &[u8], hash: u32, host: HostNumber) {
         let Some(host) = self.hosts.get(host) else { return };
-        let (ip, hostname) = (host.ip, host.hostname.clone());
-        let mut bytes = std::mem::take(&mut self.scratch);
-        bytes.clear();
-        if is_local(reply, ip) {
-            bytes.extend_from_slice(line);
-            bytes.push(b'\n');
-        } else {
-            let refresh_secs = self.tuning.user_expire_secs / 2;
-            auth::write_with_host(line, refresh_secs, ip, hostname.as_deref(), &mut bytes);
-        }
-        if log_enabled!(Level::Debug) {
-            debug!("auth({client}): output: {}", auth::printable(bytes.trim_ascii_end()));
-        }
-        self.connections.write(client, &bytes);
-        zeroize::Zeroize::zeroize(&mut bytes[..]);
-        self.scratch = bytes;
+        let (ip, hostname) = (host.ip, host.hostname.as_deref());
+        let refresh_secs = self.tuning.user_expire_secs / 2;
+        let relayed = matches!(self.connections.get(client), Some(Connection { kind: Kind::Client(_), .. }));
+        let hash = Some(hash).filter(|_| self.replies_need_hash(relayed));
+        let decision = Decision { refresh_secs, ip, hostname, hash };
+        self.connections.write_with(client, line.len() + decision.max_bytes(), |out| {
+            let start = out.len();
+            if is_local(reply, ip) {
+                out.extend_from_slice(line);
+                out.push(b'\n');
+            } else {
+                decision.write(line, out);
+            }
+            if log_enabled!(Level::Debug) {
+                debug!("auth({client}): output: {}", auth::printable(out[start..].trim_ascii_end()));
+            }
+        });
     }
 
     /// A lookup that waited has found a host, or has failed.
@@ -165,7 +167,7 @@ impl Director {
         };
         let Some(reply) = Reply::parse(command, &waiting.line) else { return };
         match host {
-            Some(host) => self.answer(client, &reply, &waiting.line, host),
+            Some(host) => self.answer(client, &reply, &waiting.line, waiting.hash, host),
             None => {
                 let mut bytes = Vec::new();
                 auth::write_temporary_failure(reply.id, &mut bytes);
@@ -205,7 +207,7 @@ impl Director {
                 let wanted = session.takes_more() && self.connections.wants_reading(id, buffered);
                 self.connections.set_reading(id, wanted);
             }
-            Kind::Ring(_) | Kind::Notify | Kind::Ipc | Kind::Flush(_) => {}
+            Kind::Ring(_) | Kind::Notify | Kind::Ipc | Kind::Anvil | Kind::Flush(_) => {}
         }
     }
 

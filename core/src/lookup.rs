@@ -8,12 +8,12 @@ use zeroize::Zeroizing;
 
 use crate::contract::ConnectionId;
 use crate::director::Director;
-use crate::hosts::HostNumber;
+use crate::hosts::{HostNumber, TagNumber};
 use crate::ring::commands::Except;
 use crate::ring::users::clamp_secs;
 use crate::time::{Instant, Now};
 use crate::timers::Timer;
-use crate::users::User;
+use crate::users::{Generation, User};
 use crate::wire::ring::{Line, minor};
 
 /// A lookup fails after this time.
@@ -95,6 +95,9 @@ impl Director {
         if !self.ring.handshaked {
             return Err(Wait::RingNotHandshaked);
         }
+        if self.ring.doubtful {
+            return Err(Wait::RingNotSynced);
+        }
         let Some(tag) = self.hosts.tag_number(tag) else {
             return Err(if self.ring.synced { Wait::NoHosts } else { Wait::RingNotSynced });
         };
@@ -108,9 +111,9 @@ impl Director {
             self.users.remove(slot);
             known = None;
         }
-        let user = match known {
+        let (slot, user) = match known {
             Some((slot, user)) => {
-                if user.killing {
+                if user.killing && !cfg!(feature = "canary-lookup-during-move") {
                     return Err(Wait::Kill);
                 }
                 let alone = self.ring.synced && self.ring.right.is_none();
@@ -123,19 +126,26 @@ impl Director {
                     self.check_near_expiry(hash, user)?;
                 }
                 self.users.touch(slot, user.timestamp_secs.max(timestamp_secs), now);
-                self.users.get(slot)
+                (slot, self.users.get(slot))
             }
             None => {
                 if !self.ring.synced {
                     return Err(Wait::RingNotSynced);
                 }
                 let host = self.hosts.by_hash(hash, tag).ok_or(Wait::NoHosts)?;
-                let user = User { hash, tag, host, timestamp_secs, weak: false, killing: false };
-                self.add_user(user, now);
-                user
+                let user = User {
+                    hash,
+                    tag,
+                    host,
+                    timestamp_secs,
+                    weak: false,
+                    killing: false,
+                    generation: Generation::NEVER,
+                };
+                (self.add_user(user, now), user)
             }
         };
-        self.send_user(user, Except::Nobody);
+        self.tell_user(slot, user, now);
         Ok(user.host)
     }
 
@@ -213,6 +223,14 @@ impl Director {
         }
     }
 
+    /// Whether lookups wait for that user.
+    pub(crate) fn has_lookups_of(&self, hash: u32, tag: TagNumber) -> bool {
+        let mut numbers = self.lookups.by_hash.range((hash, 0)..=(hash, u64::MAX)).map(|(_, number)| number);
+        numbers.any(|number| {
+            self.lookups.waiting.get(number).is_some_and(|waiting| *waiting.tag == *self.hosts.tag_name(tag))
+        })
+    }
+
     /// Something has changed for one user: his waiting lookups are tried again.
     pub(crate) fn retry_lookups_of(&mut self, hash: u32, now: Now) {
         let numbers: Vec<u64> =
@@ -239,6 +257,9 @@ impl Director {
             Err(wait) => {
                 if let Some(waiting) = self.lookups.waiting.get_mut(&number) {
                     waiting.wait = wait;
+                    if cfg!(feature = "canary-lookup-timeout-restarted") {
+                        waiting.started = now.instant;
+                    }
                 }
             }
         }

@@ -39,6 +39,8 @@ type End = (usize, ConnectionId);
 pub(crate) struct Net {
     pub(crate) nodes: BTreeMap<usize, Director>,
     pub(crate) now: Now,
+    /// By how many seconds a node's clock is ahead; negative: behind.
+    pub(crate) skews: BTreeMap<usize, i64>,
     peers: BTreeMap<End, End>,
     /// What test clients have received.
     received: BTreeMap<End, Vec<u8>>,
@@ -46,11 +48,20 @@ pub(crate) struct Net {
     pub(crate) lines: Vec<String>,
     /// Pairs of nodes that can't reach each other.
     pub(crate) cut: BTreeSet<(usize, usize)>,
+    /// Pairs of nodes of which the second hears nothing from the first.
+    pub(crate) mute: BTreeSet<(usize, usize)>,
     /// Ends that take no output.
     pub(crate) stuck: BTreeSet<End>,
     /// What ipc answers to a kick, and nothing if `None`.
     pub(crate) ipc_answer: Option<&'static [u8]>,
     ipc: BTreeSet<End>,
+    /// What anvil greets with; there is none if `None`.
+    pub(crate) anvil_greeting: Option<&'static [u8]>,
+    /// The connections to anvil, in the order in which they were made, and what was said on each and not yet heard.
+    anvils: Vec<(End, Vec<u8>)>,
+    /// Whether auth servers can be connected to.
+    pub(crate) auth: bool,
+    auths: Vec<End>,
     /// Whether there is a flush script to be reached.
     pub(crate) flush_script: bool,
     /// Its runs that have not ended, and what each was told.
@@ -63,13 +74,19 @@ impl Net {
         let mut net = Self {
             nodes: BTreeMap::new(),
             now: Now { instant: Instant::from_micros(1), unix_secs: START_SECS },
+            skews: BTreeMap::new(),
             peers: BTreeMap::new(),
             received: BTreeMap::new(),
             lines: Vec::new(),
             cut: BTreeSet::new(),
+            mute: BTreeSet::new(),
             stuck: BTreeSet::new(),
             ipc_answer: None,
             ipc: BTreeSet::new(),
+            anvil_greeting: None,
+            anvils: Vec::new(),
+            auth: false,
+            auths: Vec::new(),
             flush_script: false,
             flushes: BTreeMap::new(),
         };
@@ -92,13 +109,20 @@ impl Net {
     }
 
     pub(crate) fn start_node(&mut self, node: usize, configuration: Configuration) {
-        let director = Director::new(configuration, node as u64, self.now);
+        let director = Director::new(configuration, node as u64, self.clock(node));
         self.nodes.insert(node, director);
+    }
+
+    /// What time it is for a node.
+    fn clock(&self, node: usize) -> Now {
+        let skew = self.skews.get(&node).copied().unwrap_or(0);
+        Now { unix_secs: self.now.unix_secs.saturating_add_signed(skew), ..self.now }
     }
 
     /// A node vanishes.
     pub(crate) fn kill(&mut self, node: usize) {
         self.nodes.remove(&node);
+        self.ipc.retain(|end| end.0 != node);
         let ends: Vec<End> = self.peers.iter().filter(|(a, b)| a.0 == node && b.0 != node).map(|(_, &b)| b).collect();
         self.peers.retain(|a, b| a.0 != node && b.0 != node);
         for end in ends {
@@ -125,8 +149,9 @@ impl Net {
     }
 
     pub(crate) fn handle(&mut self, node: usize, event: Event<'_>) {
+        let now = self.clock(node);
         if let Some(director) = self.nodes.get_mut(&node) {
-            director.handle(event, self.now);
+            director.handle(event, now);
         }
     }
 
@@ -137,7 +162,8 @@ impl Net {
 
     /// A client connects from an address.
     pub(crate) fn connect_from(&mut self, node: usize, role: Role, from: Option<SocketAddr>) -> End {
-        let id = self.nodes.get_mut(&node).unwrap().accept(role, from, self.now);
+        let now = self.clock(node);
+        let id = self.nodes.get_mut(&node).unwrap().accept(role, from, now);
         self.received.insert((node, id), Vec::new());
         self.run();
         (node, id)
@@ -175,12 +201,18 @@ impl Net {
         let end = self.authreply(node);
         self.say(end, &format!("OK\t1\tuser={user}\tproxy\n"));
         let text = self.hear(end);
-        text.trim_end().split("\thost=").nth(1).unwrap_or_default().to_owned()
+        let host = text.trim_end().split("\thost=").nth(1).unwrap_or_default();
+        host.split('\t').next().unwrap_or_default().to_owned()
     }
 
     pub(crate) fn assert_synced(&mut self, node: usize) {
         let status = self.admin(node, "DIRECTOR-LIST\n");
         assert!(status.contains("\tself\t") && status.contains("\tring synced\t"), "node {node}:\n{status}");
+    }
+
+    /// The nodes that a node has links to.
+    pub(crate) fn peers_of(&self, node: usize) -> BTreeSet<usize> {
+        self.peers.iter().filter(|(end, _)| end.0 == node).map(|(_, peer)| peer.0).collect()
     }
 
     /// From now on a node takes another for one that speaks this minor version.
@@ -194,10 +226,76 @@ impl Net {
         }
     }
 
+    /// What a node says on its present links to another reaches nobody.
+    pub(crate) fn lose_output(&mut self, of: usize, to: usize) {
+        let director = &self.nodes[&of];
+        let links = director.ring.links.iter().copied();
+        let lost = links.filter(|&id| director.link(id).is_some_and(|link| link.member == Some(address(to))));
+        self.stuck.extend(lost.map(|id| (of, id)));
+    }
+
+    /// An end that took no output takes it again.
+    pub(crate) fn pull_again(&mut self, node: usize, connection: ConnectionId) {
+        self.pull((node, connection));
+    }
+
+    /// ipc answers every kick that it was asked for and has not answered, on all nodes.
+    pub(crate) fn answer_all_ipc(&mut self, answer: &[u8]) {
+        for end in self.ipc.iter().copied().collect::<Vec<_>>() {
+            let unanswered = self.nodes.get(&end.0).map_or(0, |director| director.kicks.unanswered_by_ipc());
+            for _ in 0..unanswered {
+                self.handle(end.0, Event::Received { connection: end.1, bytes: answer });
+                self.run();
+            }
+        }
+    }
+
     /// ipc says something to a node.
     pub(crate) fn answer_ipc(&mut self, node: usize, answer: &[u8]) {
         let end = *self.ipc.iter().find(|end| end.0 == node).unwrap();
         self.handle(node, Event::Received { connection: end.1, bytes: answer });
+        self.run();
+    }
+
+    /// The auth server of a node's newest client says something.
+    pub(crate) fn say_as_auth(&mut self, node: usize, text: &str) {
+        let end = *self.auths.iter().rfind(|end| end.0 == node).unwrap();
+        self.say(end, text);
+    }
+
+    /// How many connections a node has to anvil.
+    pub(crate) fn anvils(&self, node: usize) -> usize {
+        self.anvils.iter().filter(|(end, _)| end.0 == node).count()
+    }
+
+    /// Which they are.
+    pub(crate) fn anvil_ids(&self, node: usize) -> Vec<ConnectionId> {
+        self.anvils.iter().map(|(end, _)| *end).filter(|end| end.0 == node).map(|end| end.1).collect()
+    }
+
+    /// One of them, by the order in which they were made.
+    fn anvil(&mut self, node: usize, index: usize) -> &mut (End, Vec<u8>) {
+        self.anvils.iter_mut().filter(|(end, _)| end.0 == node).nth(index).expect("a connection to anvil")
+    }
+
+    /// What anvil was asked since the last call; its greeting is not shown.
+    pub(crate) fn hear_anvil(&mut self, node: usize, index: usize) -> String {
+        let text = String::from_utf8(std::mem::take(&mut self.anvil(node, index).1)).unwrap();
+        text.strip_prefix("VERSION\tanvil-client\t2\t0\n\n").unwrap_or(&text).to_owned()
+    }
+
+    /// anvil says something.
+    pub(crate) fn answer_anvil(&mut self, node: usize, index: usize, answer: &str) {
+        let end = self.anvil(node, index).0;
+        self.handle(node, Event::Received { connection: end.1, bytes: answer.as_bytes() });
+        self.run();
+    }
+
+    /// anvil closes a connection.
+    pub(crate) fn close_anvil(&mut self, node: usize, index: usize) {
+        let end = self.anvil(node, index).0;
+        self.anvils.retain(|(other, _)| *other != end);
+        self.handle(node, Event::Closed { connection: end.1, error: None });
         self.run();
     }
 
@@ -251,7 +349,8 @@ impl Net {
                     return;
                 }
                 let peer = SocketAddr::new(from, 40000);
-                let accepted = self.nodes.get_mut(&other).unwrap().accept(Role::Ring, Some(peer), self.now);
+                let now = self.clock(other);
+                let accepted = self.nodes.get_mut(&other).unwrap().accept(Role::Ring, Some(peer), now);
                 self.peers.insert((node, connection), (other, accepted));
                 self.peers.insert((other, accepted), (node, connection));
                 self.handle(node, Event::Connected { connection });
@@ -259,6 +358,16 @@ impl Net {
             Action::Connect { connection, target: Target::Ipc } if self.ipc_answer.is_some() => {
                 self.ipc.insert((node, connection));
                 self.handle(node, Event::Connected { connection });
+            }
+            Action::Connect { connection, target: Target::AuthLogin } if self.auth => {
+                self.auths.push((node, connection));
+                self.handle(node, Event::Connected { connection });
+            }
+            Action::Connect { connection, target: Target::Anvil } if self.anvil_greeting.is_some() => {
+                self.anvils.push(((node, connection), Vec::new()));
+                self.handle(node, Event::Connected { connection });
+                let bytes = self.anvil_greeting.unwrap_or_default();
+                self.handle(node, Event::Received { connection, bytes });
             }
             Action::Connect { connection, target: Target::Flush(_) } if self.flush_script => {
                 self.flushes.insert((node, connection), Vec::new());
@@ -268,6 +377,11 @@ impl Net {
                 self.handle(node, Event::ConnectFailed { connection, error: "No such file or directory" });
             }
             Action::Write { connection } => self.pull((node, connection)),
+            Action::Read { connection, enabled: true } => {
+                if let Some(&peer) = self.peers.get(&(node, connection)) {
+                    self.pull(peer);
+                }
+            }
             Action::Read { .. } | Action::Finish { .. } => {}
             Action::Close { connection } | Action::Abort { connection } => {
                 if matches!(action, Action::Close { .. }) {
@@ -275,6 +389,7 @@ impl Net {
                 }
                 let end = (node, connection);
                 self.flushes.remove(&end);
+                self.anvils.retain(|(other, _)| *other != end);
                 if let Some(peer) = self.peers.remove(&end) {
                     self.peers.remove(&peer);
                     self.handle(peer.0, Event::Closed { connection: peer.1, error: None });
@@ -285,10 +400,14 @@ impl Net {
     }
 
     fn pull(&mut self, end: End) {
-        if self.stuck.contains(&end) {
+        if self.stuck.contains(&end) || self.peers.get(&end).is_some_and(|peer| self.mute.contains(&(end.0, peer.0))) {
             return;
         }
         loop {
+            let reads = |peer: &End| self.nodes.get(&peer.0).is_none_or(|node| node.connections.is_reading(peer.1));
+            if !self.peers.get(&end).is_none_or(reads) {
+                return;
+            }
             let Some(director) = self.nodes.get_mut(&end.0) else { return };
             let bytes = director.poll_output(end.1, self.now).to_vec();
             if bytes.is_empty() {
@@ -306,6 +425,8 @@ impl Net {
                         self.handle(end.0, Event::Received { connection: end.1, bytes: answer });
                     }
                 }
+            } else if let Some((_, heard)) = self.anvils.iter_mut().find(|(other, _)| *other == end) {
+                heard.extend_from_slice(&bytes);
             } else if let Some(told) = self.flushes.get_mut(&end) {
                 told.extend_from_slice(&bytes);
             } else if let Some(received) = self.received.get_mut(&end) {

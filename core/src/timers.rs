@@ -42,8 +42,16 @@ pub(crate) enum Timer {
     AdminSync(ConnectionId),
     /// A user's kill: its delay is over.
     KillDelay(u32, TagNumber),
+    /// A user's kill waits for the others: what was said of it may be lost.
+    KillRetry(u32, TagNumber),
     /// A user's kill has taken too long.
     KillTimeout(u32, TagNumber),
+    /// There was nothing to kick sessions through: look again.
+    KickSocket,
+    /// Kicks that were answered may not have been obeyed: ask again.
+    KickCheck,
+    /// anvil has not greeted or answered.
+    Anvil(ConnectionId),
     /// More users of a HOST-RESET-USERS are to be moved.
     Reset(ResetNumber),
 }
@@ -61,7 +69,8 @@ impl Timer {
             Self::Ping(_) => Reason::RingPing,
             Self::Linger(_) => Reason::Close,
             Self::AdminSync(_) => Reason::Admin,
-            Self::KillDelay(..) | Self::KillTimeout(..) | Self::Reset(_) => Reason::Kill,
+            Self::KickSocket | Self::KickCheck | Self::Anvil(_) => Reason::Kick,
+            Self::KillDelay(..) | Self::KillRetry(..) | Self::KillTimeout(..) | Self::Reset(_) => Reason::Kill,
         }
     }
 }

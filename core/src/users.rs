@@ -4,6 +4,7 @@
 //! find, add, touch or drop one costs the same however many there are and whatever his timestamp is; to forget all
 //! users of a host costs nothing at once and is paid off by [`Users::sweep`] in small steps.
 
+mod generation;
 mod index;
 mod order;
 mod slab;
@@ -15,9 +16,10 @@ use std::time::Duration;
 
 use crate::hosts::{HostNumber, TagNumber};
 use crate::time::{Instant, Now};
+pub use generation::Generation;
 use index::Index;
 use order::Order;
-use slab::{Kind, Node};
+use slab::{Kind, Marks, Node};
 
 /// A user as the map knows him.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +36,8 @@ pub struct User {
     pub weak: bool,
     /// A kill is in progress (its state is kept elsewhere).
     pub killing: bool,
+    /// Of his backend.
+    pub generation: Generation,
 }
 
 /// The slot of a user in the map: good until the map changes otherwise than by `set_*` and `touch`.
@@ -131,25 +135,40 @@ impl Users {
     /// The user in a slot.
     pub fn get(&self, slot: UserSlot) -> User {
         let Node { hash, timestamp_secs, host, kind, .. } = self.order.nodes[slot.0];
-        let Kind::User { weak, killing } = kind else { unreachable!("slot {} has no user", slot.0) };
+        let Kind::User(marks) = kind else { unreachable!("slot {} has no user", slot.0) };
         let tag = TagNumber(self.hosts[usize::from(host.0)].tag);
-        User { hash, tag, host, timestamp_secs, weak, killing }
+        User {
+            hash,
+            tag,
+            host,
+            timestamp_secs,
+            weak: marks.has(Marks::WEAK),
+            killing: marks.has(Marks::KILLING),
+            generation: marks.generation(),
+        }
     }
 
     /// Adds a user who is not there yet. All users of a host number have the same tag, until it is retired and
     /// `sweep` has said that nobody holds it.
     pub fn add(&mut self, user: User, now: Now) -> UserSlot {
         self.look_at_clocks(now);
-        if let Some(slot) = self.find_node(user.hash, user.tag) {
-            debug_assert!(self.is_retired(slot), "hash {} is there already", user.hash);
+        debug_assert!(self.find(user.hash, user.tag).is_none(), "hash {} is there already", user.hash);
+        // One of a retired host may still have the place. The caller has just looked for the user: not once more for nothing.
+        if self.retiring > 0
+            && let Some(slot) = self.find_node(user.hash, user.tag)
+        {
             self.forget(slot);
         }
         self.hold(user.host, user.tag);
+        let mut marks = Marks::default();
+        marks.set(Marks::WEAK, user.weak);
+        marks.set(Marks::KILLING, user.killing);
+        marks.set_generation(user.generation);
         let slot = self.order.nodes.insert(Node {
             hash: user.hash,
             timestamp_secs: user.timestamp_secs,
             host: user.host,
-            ..Node::new(Kind::User { weak: user.weak, killing: user.killing })
+            ..Node::new(Kind::User(marks))
         });
         let (nodes, hosts) = (&self.order.nodes, &self.hosts);
         self.index.insert(user.hash, user.tag, slot, |slot| key(&nodes[slot], hosts));
@@ -163,6 +182,7 @@ impl Users {
         self.look_at_clocks(now);
         if self.order.nodes[slot.0].timestamp_secs != timestamp_secs {
             self.order.nodes[slot.0].timestamp_secs = timestamp_secs;
+            self.set_mark(slot, Marks::TOLD, false);
             self.order.unlink(slot.0);
             self.order.place(slot.0, timestamp_secs.min(unix_secs(now)));
         }
@@ -170,23 +190,46 @@ impl Users {
 
     /// Gives the user another host (of the same tag).
     pub fn set_host(&mut self, slot: UserSlot, host: HostNumber) {
+        self.set_mark(slot, Marks::TOLD, false);
         let old = std::mem::replace(&mut self.order.nodes[slot.0].host, host);
         let tag = TagNumber(self.hosts[usize::from(old.0)].tag);
         self.hold(host, tag);
         self.let_go(old);
     }
 
+    /// Gives the user's backend another generation.
+    pub fn set_generation(&mut self, slot: UserSlot, generation: Generation) {
+        if let Kind::User(marks) = &mut self.order.nodes[slot.0].kind {
+            marks.set_generation(generation);
+            marks.set(Marks::TOLD, false);
+        }
+    }
+
     /// Sets or clears the weak mark.
     pub fn set_weak(&mut self, slot: UserSlot, weak: bool) {
-        if let Kind::User { weak: mark, .. } = &mut self.order.nodes[slot.0].kind {
-            *mark = weak;
-        }
+        self.set_mark(slot, Marks::TOLD, false);
+        self.set_mark(slot, Marks::WEAK, weak);
     }
 
     /// Sets or clears the killing mark.
     pub fn set_killing(&mut self, slot: UserSlot, killing: bool) {
-        if let Kind::User { killing: mark, .. } = &mut self.order.nodes[slot.0].kind {
-            *mark = killing;
+        self.set_mark(slot, Marks::TOLD, false);
+        self.set_mark(slot, Marks::KILLING, killing);
+    }
+
+    /// Notes that everybody has been told of the user as he is now.
+    pub fn set_told(&mut self, slot: UserSlot) {
+        self.set_mark(slot, Marks::TOLD, true);
+    }
+
+    /// Whether nothing about the user has changed since [`Users::set_told`].
+    pub fn is_told(&self, slot: UserSlot) -> bool {
+        matches!(self.order.nodes[slot.0].kind, Kind::User(marks) if marks.has(Marks::TOLD))
+    }
+
+    fn set_mark(&mut self, slot: UserSlot, mark: Marks, on: bool) {
+        if let Kind::User(marks) = &mut self.order.nodes[slot.0].kind {
+            marks.set(mark, on);
         }
     }
 
@@ -286,6 +329,7 @@ impl Users {
             let second = if user.timestamp_secs > until {
                 let timestamp_secs = user.timestamp_secs.min(now_secs);
                 self.order.nodes[slot].timestamp_secs = timestamp_secs;
+                self.set_mark(UserSlot(slot), Marks::TOLD, false);
                 timestamp_secs
             } else {
                 match each(user) {

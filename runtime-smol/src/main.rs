@@ -6,8 +6,10 @@ mod hub;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use director_std::command_line::{self, Options};
+use director_std::convert::{self, Convert};
+use director_std::generate::{self, Generate};
 use director_std::{daemon, exit};
 
 /// A mail director for Dovecot proxies: keeps each user on one backend.
@@ -24,6 +26,10 @@ struct CommandLine {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Make a director.conf of a configuration of Dovecot 2.3, and print what Dovecot 2.4 needs in its own
+    Convert(Convert),
+    /// Write completions (bash, zsh, fish) and manual pages
+    Generate(Generate),
     /// Show a ring of directors on this machine, with model users and backends
     Demo {
         /// Leave its files and processes for a look around, until Ctrl-C
@@ -34,6 +40,10 @@ enum Command {
 
 fn main() -> ExitCode {
     match command_line::parse::<CommandLine>() {
+        Ok(CommandLine { command: Some(Command::Convert(options)), .. }) => convert::run(&options),
+        Ok(CommandLine { command: Some(Command::Generate(options)), .. }) => {
+            generate::run(&options, CommandLine::command())
+        }
         Ok(CommandLine { command: Some(Command::Demo { keep }), .. }) => demo::run(keep),
         Ok(CommandLine { options, command: None }) => daemon::run(&options, hub::serve),
         Err(code) => code,
@@ -43,7 +53,6 @@ fn main() -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn command_line_is_sound() {

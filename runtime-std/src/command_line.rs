@@ -12,7 +12,7 @@ use crate::exit::Exit;
 #[derive(Args, Clone, Debug, Default)]
 pub struct Options {
     /// Configuration file in Dovecot 2.3's syntax: a whole dovecot.conf or a file of its own
-    /// [default: /etc/dovecot/director.conf, else /etc/dovecot/dovecot.conf]
+    /// [default: the first of /etc/dovecot/director.conf, /etc/director/director.conf, /etc/dovecot/dovecot.conf]
     #[arg(short = 'c', long = "config", value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Log every line in and out (never passwords)
@@ -21,6 +21,9 @@ pub struct Options {
     /// Check the configuration, print what was understood, and exit
     #[arg(long)]
     pub check: bool,
+    /// What a daemon that root started calls itself with: see `opener`
+    #[arg(long, hide = true)]
+    pub opener: bool,
 }
 
 /// Reads the command line; on `--help`, `--version` or an error, says so and gives the code to exit with (clap itself

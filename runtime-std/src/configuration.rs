@@ -6,14 +6,17 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use director_core::settings::{Configuration, Files, Listener, Settings, SettingsError, Socket};
+use director_core::settings::{Configuration, Files, Listener, Place, RunAs, Settings, SettingsError, Socket};
 use rustix::fs::{Gid, Uid};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use crate::exit::{Exit, Failure};
+use crate::opener::Opener;
 
-/// Where the configuration is looked for when the command line names none, in this order.
-pub const DEFAULT_FILES: [&str; 2] = ["/etc/dovecot/director.conf", "/etc/dovecot/dovecot.conf"];
+/// Where the configuration is looked for when the command line names none, in this order: a file of the director's own
+/// wins, and a dovecot.conf of 2.3 may have its settings in it.
+pub const DEFAULT_FILES: [&str; 3] =
+    ["/etc/dovecot/director.conf", "/etc/director/director.conf", "/etc/dovecot/dovecot.conf"];
 
 /// How long a starting daemon goes on asking for names that do not resolve: a machine that boots may have its network
 /// and name service a little later, and a wrong name should still be told of soon.
@@ -52,15 +55,16 @@ pub fn find(named: Option<&Path>) -> Result<PathBuf, Failure> {
 ///
 /// # Errors
 /// What is wrong, where, and what to do.
-pub fn load(file: &Path, patience: Duration) -> Result<Loaded, SettingsError> {
-    let settings = read(file)?;
+pub fn load(file: &Path, patience: Duration, opener: &Opener) -> Result<Loaded, SettingsError> {
+    let settings = read(file, &mut *opener.files(file)?)?;
     let configuration = resolve(&settings, patience)?;
     Ok(Loaded { file: file.to_owned(), settings, configuration })
 }
 
 /// Reads a configuration, and checks what only this machine knows: users, groups, lengths of paths.
-fn read(file: &Path) -> Result<Settings, SettingsError> {
-    let mut settings = Settings::load(file, &mut DiskFiles)?;
+fn read(file: &Path, files: &mut dyn Files) -> Result<Settings, SettingsError> {
+    let mut settings = Settings::load(file, files)?;
+    identity_of(&settings, file)?;
     for listener in &settings.listeners {
         if let Socket::File { path, .. } = &listener.socket {
             access_of(listener)?;
@@ -176,33 +180,90 @@ pub fn access_of(listener: &Listener) -> Result<Access, SettingsError> {
     let Socket::File { mode, user, group, .. } = &listener.socket else {
         return Ok(Access { mode: 0, user: None, group: None });
     };
-    let unknown = |what: &str, name: &str| SettingsError {
-        place: listener.place.clone(),
-        message: format!("there is no {what} {name:?} on this machine"),
-        remedy: format!("create it, or name another {what}"),
-    };
-    // As in Dovecot, a number is an id.
     let user = match user.as_str() {
         "" => None,
-        name => Some(match name.parse() {
-            Ok(id) => id,
-            Err(_) => match nix::unistd::User::from_name(name) {
-                Ok(Some(user)) => user.uid.as_raw(),
-                _ => return Err(unknown("user", name)),
-            },
-        }),
+        name => Some(user_named(name).ok_or_else(|| unknown("user", name, &listener.place))?.0),
     };
     let group = match group.as_str() {
         "" => None,
-        name => Some(match name.parse() {
-            Ok(id) => id,
-            Err(_) => match nix::unistd::Group::from_name(name) {
-                Ok(Some(group)) => group.gid.as_raw(),
-                _ => return Err(unknown("group", name)),
-            },
-        }),
+        name => Some(group_named(name).ok_or_else(|| unknown("group", name, &listener.place))?),
     };
-    Ok(Access { mode: *mode, user: user.map(Uid::from_raw), group: group.map(Gid::from_raw) })
+    Ok(Access { mode: *mode, user, group })
+}
+
+/// Who a daemon is that is root no more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The user.
+    pub user: Uid,
+    /// His main group.
+    pub group: Gid,
+    /// All other groups.
+    pub extra_groups: Vec<Gid>,
+}
+
+/// Looks up `user`, `group` and `extra_groups` of `service director`. `None`: root, or whoever has started the daemon.
+///
+/// # Errors
+/// There is no such user or group.
+pub fn identity_of(settings: &Settings, file: &Path) -> Result<Option<Identity>, SettingsError> {
+    let RunAs { user, group, extra_groups } = &settings.run_as;
+    if settings.run_as.is_root() || !rustix::process::geteuid().is_root() {
+        return Ok(None);
+    }
+    let place = Place { file: file.to_owned(), line: 0 };
+    let (uid, own_group) = user_named(user).ok_or_else(|| {
+        let what =
+            SettingsError { message: format!("there is no user {user:?} for the director"), ..unknown("", "", &place) };
+        SettingsError {
+            remedy: "create it, or name another: user = … in service director; root stays root".into(),
+            ..what
+        }
+    })?;
+    if uid.is_root() {
+        return Ok(None);
+    }
+    let group_of = |name: &str| group_named(name).ok_or_else(|| unknown("group", name, &place));
+    let group = if group.is_empty() {
+        own_group.ok_or_else(|| SettingsError {
+            remedy: "set group in service director".into(),
+            message: format!("user {user} is in no group that the system knows"),
+            place: place.clone(),
+        })?
+    } else {
+        group_of(group)?
+    };
+    let extra_groups = extra_groups.iter().map(|name| group_of(name)).collect::<Result<_, _>>()?;
+    Ok(Some(Identity { user: uid, group, extra_groups }))
+}
+
+fn unknown(what: &str, name: &str, place: &Place) -> SettingsError {
+    SettingsError {
+        place: place.clone(),
+        message: format!("there is no {what} {name:?} on this machine"),
+        remedy: format!("create it, or name another {what}"),
+    }
+}
+
+/// A user, by name or (as in Dovecot) number, and his main group as far as the system knows him.
+fn user_named(name: &str) -> Option<(Uid, Option<Gid>)> {
+    let found = match name.parse().map(nix::unistd::Uid::from_raw) {
+        Ok(uid) => match nix::unistd::User::from_uid(uid) {
+            Ok(Some(user)) => user,
+            _ => return Some((Uid::from_raw(uid.as_raw()), None)),
+        },
+        Err(_) => nix::unistd::User::from_name(name).ok()??,
+    };
+    Some((Uid::from_raw(found.uid.as_raw()), Some(Gid::from_raw(found.gid.as_raw()))))
+}
+
+/// A group, by name or number.
+fn group_named(name: &str) -> Option<Gid> {
+    let raw = match name.parse() {
+        Ok(id) => id,
+        Err(_) => nix::unistd::Group::from_name(name).ok()??.gid.as_raw(),
+    };
+    Some(Gid::from_raw(raw))
 }
 
 /// What `--check` found.
@@ -218,7 +279,7 @@ pub struct Checked {
 
 /// `--check`: reads a configuration, and describes what was understood.
 pub fn check(file: &Path) -> Checked {
-    let settings = match read(file) {
+    let settings = match read(file, &mut DiskFiles) {
         Ok(settings) => settings,
         Err(error) => return Checked { error: Some(error), ..Checked::default() },
     };
@@ -234,7 +295,6 @@ pub(crate) mod tests {
     use director_core::Role;
 
     use super::*;
-    use director_core::settings::Place;
 
     /// A file that is only in memory.
     struct Text(&'static str);

@@ -10,7 +10,6 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{self, Receiver, TryRecvError};
 use std::time::{Duration, Instant};
 
 use director_core::{FlushTarget, Role, Target};
@@ -23,7 +22,7 @@ use crate::script;
 /// one limit, whatever is late.
 pub const AUTH_PATIENCE: Duration = Duration::from_secs(30);
 
-/// How long a connection to `ipc` waits when its queue is full. A kick that waits for `ipc` must not
+/// How long a connection to `ipc` or `anvil` waits when its queue is full. A kick that waits for it must not
 /// eat up the time of the move it belongs to (30 s).
 pub const BUSY_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -65,14 +64,19 @@ pub struct Dial {
     target: Target,
     start: Instant,
     tries: u32,
-    /// A name that is being resolved, on a thread of its own because that blocks.
-    resolving: Option<Receiver<io::Result<SocketAddr>>>,
+    /// What [`Attempt::Resolve`] came to.
+    address: Option<io::Result<SocketAddr>>,
 }
 
 impl Dial {
     /// A connection to make from now on.
     pub fn new(target: Target, now: Instant) -> Self {
-        Self { target, start: now, tries: 0, resolving: None }
+        Self { target, start: now, tries: 0, address: None }
+    }
+
+    /// What [`Attempt::Resolve`] came to, for the next try.
+    pub fn resolved(&mut self, address: io::Result<SocketAddr>) {
+        self.address = Some(address);
     }
 }
 
@@ -85,8 +89,19 @@ pub enum Attempt {
     UnderWay(OwnedFd),
     /// Try again after this pause.
     Again(Duration),
+    /// A name: [`resolve`] it where it may block, tell the [`Dial`], and try again.
+    Resolve(String, u16),
     /// It cannot be made.
     Failed(io::Error),
+}
+
+/// Resolves a name for [`Attempt::Resolve`]. It blocks.
+///
+/// # Errors
+/// The name is unknown, or could not be asked for.
+pub fn resolve(host: &str, port: u16) -> io::Result<SocketAddr> {
+    let unknown = || io::Error::new(io::ErrorKind::NotFound, format!("{host} has no address"));
+    (host, port).to_socket_addrs()?.next().ok_or_else(unknown)
 }
 
 /// Whether a connection that was under way, and whose descriptor is now writable, is made.
@@ -135,15 +150,21 @@ impl Dialer {
             },
             Target::Flush(FlushTarget::Tcp { host, port }) => match host.parse::<IpAddr>() {
                 Ok(ip) => attempt_flush_tcp((ip, *port).into()),
-                Err(_) => attempt_flush_name(dial),
+                Err(_) => match dial.address.take() {
+                    None => Attempt::Resolve(host.clone(), *port),
+                    Some(Ok(address)) => attempt_flush_tcp(address),
+                    Some(Err(error)) => Attempt::Failed(error),
+                },
             },
             Target::Flush(FlushTarget::Program { path, arguments }) => match script::start(path, arguments) {
                 Ok(descriptor) => Attempt::Connected(descriptor),
                 Err(error) => Attempt::Failed(error),
             },
-            Target::AuthLogin | Target::AuthUserdb | Target::Ipc | Target::Flush(FlushTarget::Unix { .. }) => {
-                self.attempt_unix(dial, now)
-            }
+            Target::AuthLogin
+            | Target::AuthUserdb
+            | Target::Ipc
+            | Target::Anvil
+            | Target::Flush(FlushTarget::Unix { .. }) => self.attempt_unix(dial, now),
         }
     }
 
@@ -190,6 +211,7 @@ impl Dialer {
             Target::AuthLogin => "auth-login",
             Target::AuthUserdb => "auth-userdb",
             Target::Ipc => "ipc",
+            Target::Anvil => "anvil",
             Target::Flush(FlushTarget::Unix { path }) => path,
             Target::Ring { .. } | Target::Flush(_) => "",
         })
@@ -200,8 +222,8 @@ impl Dialer {
         match target {
             Target::AuthLogin => Some(&mut self.auth_login),
             Target::AuthUserdb => Some(&mut self.auth_userdb),
-            // Without ipc a kick fails, which is logged, and the move goes on: waiting would only delay it.
-            Target::Ipc | Target::Ring { .. } | Target::Flush(_) => None,
+            // Without ipc and anvil a kick fails, which is logged, and the move goes on: waiting would only delay it.
+            Target::Ipc | Target::Anvil | Target::Ring { .. } | Target::Flush(_) => None,
         }
     }
 }
@@ -231,34 +253,6 @@ fn connect_unix(path: &Path) -> Result<OwnedFd, Errno> {
 fn attempt_flush_tcp(to: SocketAddr) -> Attempt {
     let from = if to.is_ipv4() { IpAddr::from([0, 0, 0, 0]) } else { IpAddr::from([0; 16]) };
     connect_tcp(to, (from, 0).into()).unwrap_or_else(|error| Attempt::Failed(error.into()))
-}
-
-/// Connects to the flush script's host by name, when that has been resolved.
-fn attempt_flush_name(dial: &mut Dial) -> Attempt {
-    let Target::Flush(FlushTarget::Tcp { host, port }) = &dial.target else { return Attempt::Again(BUSY_PAUSE_MAX) };
-    let Some(resolving) = &dial.resolving else {
-        let (answer, resolving) = mpsc::channel();
-        let name = (host.clone(), *port);
-        std::thread::spawn(move || {
-            let unknown = || io::Error::new(io::ErrorKind::NotFound, format!("{} has no address", name.0));
-            let address =
-                (name.0.as_str(), name.1).to_socket_addrs().and_then(|mut all| all.next().ok_or_else(unknown));
-            // Nobody waits for it any more if this fails.
-            let _ = answer.send(address);
-        });
-        dial.resolving = Some(resolving);
-        return Attempt::Again(BUSY_PAUSE_MIN);
-    };
-    match resolving.try_recv() {
-        Ok(Ok(address)) => attempt_flush_tcp(address),
-        Ok(Err(error)) => Attempt::Failed(error),
-        Err(TryRecvError::Empty) => {
-            let pause = BUSY_PAUSE_MIN.saturating_mul(1 << dial.tries.min(16)).min(BUSY_PAUSE_MAX);
-            dial.tries += 1;
-            Attempt::Again(pause)
-        }
-        Err(TryRecvError::Disconnected) => Attempt::Failed(io::ErrorKind::Other.into()),
-    }
 }
 
 fn connect_tcp(to: SocketAddr, from: SocketAddr) -> Result<Attempt, Errno> {

@@ -25,6 +25,25 @@ pub enum Exit {
     Configuration = 78,
 }
 
+impl Exit {
+    /// All there are.
+    const ALL: [Self; 8] = [
+        Self::Success,
+        Self::Usage,
+        Self::Unavailable,
+        Self::Software,
+        Self::System,
+        Self::CannotCreate,
+        Self::NoPermission,
+        Self::Configuration,
+    ];
+
+    /// The one with this code.
+    pub fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|exit| *exit as u8 == code)
+    }
+}
+
 /// The table of exit codes, for `--help`.
 pub const HELP: &str = "\
 Exit codes:
@@ -79,16 +98,8 @@ mod tests {
 
     #[test]
     fn help_names_every_code() {
-        for exit in [
-            Exit::Success,
-            Exit::Usage,
-            Exit::Unavailable,
-            Exit::Software,
-            Exit::System,
-            Exit::CannotCreate,
-            Exit::NoPermission,
-            Exit::Configuration,
-        ] {
+        for exit in Exit::ALL {
+            assert_eq!(Exit::from_code(exit as u8), Some(exit));
             assert!(HELP.contains(&format!("\n{:4}  ", exit as u8)), "{exit:?}");
         }
         assert_eq!(HELP.lines().count(), 9, "and no other");

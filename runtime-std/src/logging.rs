@@ -4,9 +4,8 @@
 //! a ring are compared by it. The words of the levels are Dovecot's, so that whatever watches Dovecot's log finds them.
 
 use std::fmt::{self, Write as _};
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,7 +13,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use director_core::settings::Settings;
 use log::{Level, LevelFilter, Metadata, Record};
 
-use crate::exit::{Exit, Failure};
+use crate::exit::Failure;
+use crate::opener::Opener;
 
 /// The installed log of this process. It writes to standard error until [`Log::point`] says otherwise.
 #[derive(Debug)]
@@ -66,10 +66,10 @@ impl Log {
     ///
     /// # Errors
     /// A file cannot be opened; the log stays where it was.
-    pub fn point(&self, settings: &Settings) -> Result<(), Failure> {
-        let errors = Arc::new(Output::open(settings.log_path.as_deref())?);
+    pub fn point(&self, settings: &Settings, opener: &Opener) -> Result<(), Failure> {
+        let errors = Arc::new(Output::open(settings.log_path.as_deref(), opener)?);
         let other = |path: &Option<PathBuf>, same: &Option<PathBuf>, output: &Arc<Output>| match path {
-            Some(_) if path != same => Output::open(path.as_deref()).map(Arc::new),
+            Some(_) if path != same => Output::open(path.as_deref(), opener).map(Arc::new),
             _ => Ok(Arc::clone(output)),
         };
         let infos = other(&settings.info_log_path, &settings.log_path, &errors)?;
@@ -86,7 +86,7 @@ fn lock(outputs: &Mutex<Outputs>) -> MutexGuard<'_, Outputs> {
 }
 
 impl Output {
-    fn open(path: Option<&Path>) -> Result<Self, Failure> {
+    fn open(path: Option<&Path>, opener: &Opener) -> Result<Self, Failure> {
         let Some(path) = path else { return Ok(Self::StandardError) };
         if path == Path::new("syslog") {
             return Ok(match connect_syslog() {
@@ -97,14 +97,7 @@ impl Output {
                 }
             });
         }
-        // Not for everybody to read: at debug it has user names.
-        OpenOptions::new().append(true).create(true).mode(0o600).open(path).map(Self::File).map_err(|error| {
-            let exit = match error.kind() {
-                io::ErrorKind::PermissionDenied => Exit::NoPermission,
-                _ => Exit::CannotCreate,
-            };
-            Failure::new(exit, format!("cannot open log file {}: {error} (log_path)", path.display()))
-        })
+        opener.open_log(path).map(Self::File)
     }
 
     /// Writes one whole line.
@@ -252,6 +245,7 @@ impl fmt::Write for Escape<'_, '_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exit::Exit;
     use log::Log as _;
     use std::fs;
 
@@ -278,7 +272,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let [main, info, debug] = ["main", "info", "debug"].map(|name| folder.path().join(name));
         let (log, logger) = Log::new(LevelFilter::Debug);
-        log.point(&settings(Some(&main), Some(&info), Some(&debug))).unwrap();
+        log.point(&settings(Some(&main), Some(&info), Some(&debug)), &Opener::default()).unwrap();
         for level in [Level::Error, Level::Warn, Level::Info, Level::Debug, Level::Trace] {
             say(&logger, level, "x");
         }
@@ -286,10 +280,10 @@ mod tests {
         assert_eq!(texts(&info), ["director: Info: x"]);
         assert_eq!(texts(&debug), ["director: Debug: x"]);
         // debug_log_path follows info_log_path, and that follows log_path.
-        log.point(&settings(Some(&main), Some(&info), None)).unwrap();
+        log.point(&settings(Some(&main), Some(&info), None), &Opener::default()).unwrap();
         say(&logger, Level::Debug, "y");
         assert_eq!(texts(&info)[1..], ["director: Debug: y"]);
-        log.point(&settings(Some(&main), None, None)).unwrap();
+        log.point(&settings(Some(&main), None, None), &Opener::default()).unwrap();
         say(&logger, Level::Debug, "z");
         assert_eq!(texts(&main)[2..], ["director: Debug: z"]);
     }
@@ -299,7 +293,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
         let (log, logger) = Log::new(LevelFilter::Info);
-        log.point(&settings(Some(&path), None, None)).unwrap();
+        log.point(&settings(Some(&path), None, None), &Opener::default()).unwrap();
         say(&logger, Level::Info, "x");
         say(&logger, Level::Debug, "not without -D");
         let text = fs::read_to_string(&path).unwrap();
@@ -315,10 +309,10 @@ mod tests {
         let [path, old] = ["log", "log.1"].map(|name| folder.path().join(name));
         let (log, logger) = Log::new(LevelFilter::Info);
         let settings = settings(Some(&path), None, None);
-        log.point(&settings).unwrap();
+        log.point(&settings, &Opener::default()).unwrap();
         fs::rename(&path, &old).unwrap();
         say(&logger, Level::Info, "before");
-        log.point(&settings).unwrap();
+        log.point(&settings, &Opener::default()).unwrap();
         say(&logger, Level::Info, "after");
         assert_eq!(texts(&old), ["director: Info: before"]);
         assert_eq!(texts(&path), ["director: Info: after"]);
@@ -329,8 +323,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
         let (log, logger) = Log::new(LevelFilter::Info);
-        log.point(&settings(Some(&path), None, None)).unwrap();
-        let error = log.point(&settings(Some(&folder.path().join("no/log")), None, None)).unwrap_err();
+        log.point(&settings(Some(&path), None, None), &Opener::default()).unwrap();
+        let error =
+            log.point(&settings(Some(&folder.path().join("no/log")), None, None), &Opener::default()).unwrap_err();
         assert_eq!(error.exit, Exit::CannotCreate);
         assert!(error.message.contains("no/log"), "{error}");
         say(&logger, Level::Info, "still");
@@ -342,7 +337,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
         let (log, logger) = Log::new(LevelFilter::Info);
-        log.point(&settings(Some(&path), None, None)).unwrap();
+        log.point(&settings(Some(&path), None, None), &Opener::default()).unwrap();
         say(&logger, Level::Info, "a\tb\nfake director: Error: é\x1b[2J\u{85}");
         let expected = r"director: Info: a\tb\nfake director: Error: é\u{1b}[2J\u{85}";
         assert_eq!(texts(&path), [expected]);
@@ -353,7 +348,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
         let (log, logger) = Log::new(LevelFilter::Debug);
-        log.point(&settings(Some(&path), None, None)).unwrap();
+        log.point(&settings(Some(&path), None, None), &Opener::default()).unwrap();
         for level in [Level::Warn, Level::Debug] {
             logger.log(&Record::builder().level(level).target("polling").args(format_args!("x")).build());
         }

@@ -5,6 +5,7 @@ use std::time::{Instant, SystemTime};
 
 use director_core::Now;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use sd_notify::NotifyState;
 
 /// The two clocks that the core is told with every call.
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +36,14 @@ impl Clock {
 /// A number that nobody can guess, to seed the core with: the standard library takes its hash keys from the system.
 pub fn random_seed() -> u64 {
     RandomState::new().build_hasher().finish()
+}
+
+/// Tells systemd, or whoever else has started us with NOTIFY_SOCKET, how we are (`sd_notify(3)`).
+pub fn tell_supervisor(state: &[NotifyState<'_>]) {
+    // Without one there is nobody to tell; and one that does not listen says so itself.
+    if let Err(error) = sd_notify::notify(state) {
+        log::debug!("NOTIFY_SOCKET: {error}");
+    }
 }
 
 /// The open files that 10,000 login connections need: each has one descriptor to the login process and one to auth.

@@ -3,9 +3,10 @@
 //! signal-hook does the dangerous part (what may happen inside a signal handler); a socket pair makes a signal
 //! something that `poll(2)` and async-io can wait for like for everything else, so that both runtimes share this.
 
-use std::io::{self, Read};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -23,7 +24,7 @@ pub enum Request {
 /// The signals that a daemon listens to.
 #[derive(Debug)]
 pub struct Signals {
-    pipe: UnixStream,
+    pipe: Rc<OwnedFd>,
     shutdown: Arc<AtomicBool>,
     reload: Arc<AtomicBool>,
 }
@@ -36,7 +37,7 @@ impl Signals {
     pub fn new() -> io::Result<Self> {
         let (pipe, writer) = UnixStream::pair()?;
         pipe.set_nonblocking(true)?;
-        let this = Self { pipe, shutdown: Arc::default(), reload: Arc::default() };
+        let this = Self { pipe: Rc::new(pipe.into()), shutdown: Arc::default(), reload: Arc::default() };
         for (signal, flag) in [(SIGTERM, &this.shutdown), (SIGINT, &this.shutdown), (SIGHUP, &this.reload)] {
             // The flag first: whoever is woken by the pipe must find it set.
             signal_hook::flag::register(signal, Arc::clone(flag))?;
@@ -45,20 +46,19 @@ impl Signals {
         Ok(this)
     }
 
+    /// What is readable when there is something to ask [`Signals::next`] for.
+    pub fn descriptor(&self) -> &Rc<OwnedFd> {
+        &self.pipe
+    }
+
     /// What was asked for since the last call; to end comes before all else. Call until `None` when readable.
     pub fn next(&self) -> Option<Request> {
         let mut drain = [0; 64];
-        while (&self.pipe).read(&mut drain).is_ok_and(|count| count > 0) {}
+        while rustix::io::read(&*self.pipe, &mut drain).is_ok_and(|count| count > 0) {}
         if self.shutdown.swap(false, Ordering::SeqCst) {
             return Some(Request::Shutdown);
         }
         self.reload.swap(false, Ordering::SeqCst).then_some(Request::Reload)
-    }
-}
-
-impl AsFd for Signals {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.pipe.as_fd()
     }
 }
 
@@ -72,7 +72,7 @@ mod tests {
     fn signals_become_readable_and_are_told_once() {
         let signals = Signals::new().unwrap();
         let readable = || {
-            let mut fds = [PollFd::new(&signals, PollFlags::IN)];
+            let mut fds = [PollFd::new(&**signals.descriptor(), PollFlags::IN)];
             poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).unwrap() > 0
         };
         assert!(!readable());

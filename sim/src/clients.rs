@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use director_core::wire::auth::AUTHREPLY_CLIENT_VERSION_LINE;
-use director_core::wire::ipc::{Answer, Command};
+use director_core::wire::ipc::Command;
 
 use crate::network::LinkId;
+use crate::operators::ALT_FIELD;
 use crate::plan::{Plan, SECOND, username_hash};
 use crate::random::Random;
 use crate::trace::Assembler;
@@ -45,8 +46,32 @@ pub struct Session {
     pub director: usize,
     /// Served by which backend.
     pub backend: IpAddr,
+    /// When it began.
+    pub start_micros: u64,
     /// When it ends.
     pub end_micros: u64,
+    /// The director that let him in has died since: nobody has heard of the session who has not heard of it by then.
+    pub orphan: bool,
+    /// Login processes were asked to end it, and have not yet.
+    pub kick_asked: bool,
+    /// They were asked, and could not.
+    pub unkicked: bool,
+}
+
+impl Session {
+    /// One that ends as it begins.
+    pub fn new(user: usize, director: usize, backend: IpAddr, now: u64) -> Self {
+        Self {
+            user,
+            director,
+            backend,
+            start_micros: now,
+            end_micros: now,
+            orphan: false,
+            kick_asked: false,
+            unkicked: false,
+        }
+    }
 }
 
 /// The login process beside one director.
@@ -64,13 +89,15 @@ struct LoginProcess {
 pub struct Clients {
     processes: Vec<LoginProcess>,
     sessions: BTreeMap<u64, Session>,
+    /// Their numbers, by user.
+    by_user: Vec<Vec<u64>>,
     hashes: Vec<u32>,
     names: Vec<String>,
+    users: BTreeMap<Vec<u8>, usize>,
     tags: Vec<&'static str>,
     next_id: u64,
     refresh_micros: u64,
     random: Random,
-    ipc_lines: BTreeMap<LinkId, Assembler>,
 }
 
 impl Clients {
@@ -81,13 +108,14 @@ impl Clients {
         Self {
             processes: (0..plan.directors).map(|_| LoginProcess::default()).collect(),
             sessions: BTreeMap::new(),
+            by_user: vec![Vec::new(); names.len()],
             hashes: names.iter().map(|name| hash.hash(name.as_bytes())).collect(),
             tags: (0..plan.users).map(|user| plan.user_tag(user)).collect(),
+            users: names.iter().enumerate().map(|(user, name)| (name.clone().into_bytes(), user)).collect(),
             names,
             next_id: 1,
             refresh_micros: u64::from(plan.expire_secs / 2) * SECOND,
             random,
-            ipc_lines: BTreeMap::new(),
         }
     }
 
@@ -167,7 +195,9 @@ impl Clients {
         let id = self.next_id;
         self.next_id += 1;
         let end_micros = now + self.random.pause(40 * SECOND);
-        self.sessions.insert(id, Session { user, director, backend, end_micros });
+        let session = Session { end_micros, ..Session::new(user, director, backend, now) };
+        self.sessions.insert(id, session);
+        self.by_user[user].push(id);
         (id, now + self.refresh_micros)
     }
 
@@ -176,7 +206,7 @@ impl Clients {
     pub fn refresh(&mut self, session: u64, now: u64) -> Option<(Option<LinkId>, Vec<u8>, u64)> {
         let found = self.sessions.get(&session)?;
         if found.end_micros <= now {
-            self.sessions.remove(&session);
+            self.remove(session);
             return None;
         }
         let line = format!("{}\n", self.names[found.user]).into_bytes();
@@ -186,28 +216,79 @@ impl Clients {
     /// Everybody leaves.
     pub fn close_all(&mut self) {
         self.sessions.clear();
+        self.by_user.iter_mut().for_each(Vec::clear);
     }
 
-    /// Bytes came from a director on a link for kicks: ends sessions, and returns what to answer.
-    pub fn kick(&mut self, director: usize, link: LinkId, bytes: &[u8]) -> Vec<u8> {
-        let mut answer = Vec::new();
-        for line in self.ipc_lines.entry(link).or_default().feed(bytes) {
-            let kicked = match Command::parse(&line) {
-                Some(Command::User { username }) => {
-                    self.end_sessions(director, |names, _, session| names[session.user].as_bytes() == &*username)
-                }
-                Some(Command::Hash { hash, except }) => self.end_sessions(director, |_, hashes, session| {
-                    hashes[session.user] == hash && Some(session.backend) != except
-                }),
-                Some(Command::Alt { .. }) => 0,
-                None => {
-                    Answer::Failed(b"what?").write(&mut answer);
-                    continue;
-                }
-            };
-            Answer::Done(Some(kicked)).write(&mut answer);
+    /// The sessions of a user that live.
+    pub fn sessions_of(&self, user: usize, now: u64) -> impl Iterator<Item = (u64, &Session)> {
+        let sessions = self.by_user[user].iter().filter_map(|id| Some((*id, self.sessions.get(id)?)));
+        sessions.filter(move |(_, session)| session.end_micros > now)
+    }
+
+    /// The hashes of all users.
+    pub fn hashes(&self) -> &[u32] {
+        &self.hashes
+    }
+
+    /// The user of that name.
+    pub fn user_named(&self, name: &[u8]) -> Option<usize> {
+        self.users.get(name).copied()
+    }
+
+    /// A director's process has died; with its machine, if that has lost power: then the sessions end.
+    pub fn director_died(&mut self, director: usize, powered: bool) {
+        let beside: Vec<u64> =
+            self.sessions.iter().filter(|(_, session)| session.director == director).map(|(id, _)| *id).collect();
+        for id in beside {
+            if !powered {
+                self.remove(id);
+            } else if let Some(session) = self.sessions.get_mut(&id) {
+                session.orphan = true;
+            }
         }
-        answer
+    }
+
+    /// A kick was asked for, or has failed; without a line: whatever it was.
+    pub fn mark_kick(&mut self, director: usize, line: Option<&[u8]>, failed: bool) {
+        let command = match line.map(Command::parse) {
+            None => None,
+            Some(None) => return,
+            Some(command) => command,
+        };
+        let (names, hashes) = (&self.names, &self.hashes);
+        for session in self.sessions.values_mut().filter(|session| session.director == director) {
+            if command.as_ref().is_none_or(|command| concerns(command, names, hashes, session)) {
+                session.kick_asked = true;
+                session.unkicked |= failed;
+            }
+        }
+    }
+
+    fn remove(&mut self, id: u64) {
+        if let Some(session) = self.sessions.remove(&id) {
+            self.by_user[session.user].retain(|other| *other != id);
+        }
+    }
+
+    /// Everybody leaves whose session goes through that director's login process.
+    pub fn close_all_of(&mut self, director: usize) {
+        self.director_died(director, false);
+    }
+
+    /// Ends sessions beside a director; how many. `None`: that is no command.
+    pub fn kick(&mut self, director: usize, line: &[u8]) -> Option<u32> {
+        let command = Command::parse(line)?;
+        let (names, hashes) = (&self.names, &self.hashes);
+        let ended: Vec<u64> = self
+            .sessions
+            .iter()
+            .filter(|(_, session)| session.director == director && concerns(&command, names, hashes, session))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in &ended {
+            self.remove(*id);
+        }
+        Some(ended.len() as u32)
     }
 
     /// Lookups of a director that wait for an answer.
@@ -219,12 +300,16 @@ impl Clients {
     pub fn give_up(&mut self, director: usize, id: u64) {
         self.processes[director].waiting.remove(&id);
     }
+}
 
-    fn end_sessions(&mut self, director: usize, which: impl Fn(&[String], &[u32], &Session) -> bool) -> u32 {
-        let before = self.sessions.len();
-        let (names, hashes) = (&self.names, &self.hashes);
-        self.sessions.retain(|_, session| session.director != director || !which(names, hashes, session));
-        (before - self.sessions.len()) as u32
+/// Whether a kick is for a session.
+fn concerns(command: &Command<'_>, names: &[String], hashes: &[u32], session: &Session) -> bool {
+    match command {
+        Command::User { username } => names[session.user].as_bytes() == &**username,
+        Command::Hash { hash, except } => hashes[session.user] == *hash && Some(session.backend) != *except,
+        Command::Alt { field, value } => {
+            **field == *ALT_FIELD.as_bytes() && **value == *session.user.to_string().as_bytes()
+        }
     }
 }
 
@@ -276,15 +361,17 @@ mod tests {
 
     #[test]
     fn a_kick_by_hash_spares_one_backend_and_other_login_processes() {
-        let (mut clients, link) = clients();
+        let (mut clients, _) = clients();
         let [a, b] = ["10.2.0.1", "10.2.0.2"].map(|ip| ip.parse().unwrap());
         clients.open_session(0, 0, a, 0);
         clients.open_session(0, 0, b, 0);
         clients.open_session(1, 0, b, 0);
         let hash = username_hash().hash(b"user0@example.com");
-        let line = format!("proxy\t*\tKICK-DIRECTOR-HASH\t{hash}\t10.2.0.1\n");
-        assert_eq!(clients.kick(0, link, line.as_bytes()), b"+1\n");
+        let line = format!("proxy\t*\tKICK-DIRECTOR-HASH\t{hash}\t10.2.0.1");
+        assert_eq!(clients.kick(0, line.as_bytes()), Some(1));
         assert_eq!(clients.sessions.len(), 2);
-        assert_eq!(clients.kick(0, link, b"nonsense\n"), b"-what?\n");
+        assert_eq!(clients.kick(0, b"nonsense"), None);
+        assert_eq!(clients.kick(1, b"proxy\t*\tKICK-ALT\tuser_number\t7"), Some(0));
+        assert_eq!(clients.kick(1, b"proxy\t*\tKICK-ALT\tuser_number\t0"), Some(1));
     }
 }

@@ -9,16 +9,25 @@
 
 pub mod clients;
 pub mod invariants;
+pub mod ipc;
+pub mod many;
+pub mod messages;
 pub mod network;
 pub mod operators;
 pub mod plan;
 pub mod random;
+pub mod relays;
 pub mod report;
+pub mod scale;
+pub mod scripts;
+pub mod shrink;
+pub mod timeline;
 pub mod trace;
 pub mod views;
 pub mod world;
 
-pub use plan::{Fault, Faults, Fixed, Plan};
+pub use plan::{Fault, Faults, Fixed, Plan, Strikes};
 pub use report::Outcome;
 pub use trace::Keep;
 pub use world::run;
+pub use world::scenario::{Guest, Scenario};

@@ -15,6 +15,14 @@ pub const RETRANSMIT_MICROS: u64 = 500_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LinkId(u32);
 
+#[cfg(test)]
+impl LinkId {
+    /// That of no connection that there is.
+    pub fn numbered(number: u32) -> Self {
+        Self(number)
+    }
+}
+
 impl fmt::Display for LinkId {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}", self.0)
@@ -90,11 +98,24 @@ struct Pipe {
     watched: bool,
 }
 
+/// A connection between two hosts, as the world knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Passage {
+    /// Which.
+    pub link: LinkId,
+    /// The hosts.
+    pub ends: [usize; 2],
+    /// Nothing that is sent on it arrives, and nobody is told so.
+    pub swallows: bool,
+}
+
 #[derive(Debug)]
 struct Link<P> {
     parties: [P; 2],
     hosts: [usize; 2],
     alive: [bool; 2],
+    /// Something was lost: nothing that comes behind it can be delivered to an end that lives.
+    broken: bool,
     /// By the side that receives.
     pipes: [Pipe; 2],
 }
@@ -102,17 +123,20 @@ struct Link<P> {
 /// All connections, and the state of the paths between hosts.
 #[derive(Debug)]
 pub struct Network<P> {
-    links: BTreeMap<LinkId, Link<P>>,
-    next_link: u32,
+    /// By their ids; those that are no more are empty places.
+    links: Vec<Option<Box<Link<P>>>>,
     cut: BTreeSet<(usize, usize)>,
+    /// How much longer than usual it takes from one host to another.
+    far: BTreeMap<(usize, usize), u64>,
     conditions: Conditions,
     random: Random,
+    delayed: u64,
 }
 
 impl<P: Copy> Network<P> {
     /// A network without connections.
     pub fn new(conditions: Conditions, random: Random) -> Self {
-        Self { links: BTreeMap::new(), next_link: 1, cut: BTreeSet::new(), conditions, random }
+        Self { links: Vec::new(), cut: BTreeSet::new(), far: BTreeMap::new(), conditions, random, delayed: 0 }
     }
 
     /// From now on the network behaves like this.
@@ -129,8 +153,24 @@ impl<P: Copy> Network<P> {
         let mut latency = self.random.between(conditions.latency_min_micros, conditions.latency_max_micros);
         if conditions.delay_max_micros > 0 && self.random.percent(conditions.delay_percent) {
             latency += self.random.below(conditions.delay_max_micros);
+            self.delayed += 1;
         }
-        latency
+        latency + self.far.get(&(from, to)).copied().unwrap_or(0)
+    }
+
+    /// How many pieces were held up so far.
+    pub fn delayed(&self) -> u64 {
+        self.delayed
+    }
+
+    /// From now on everything from one host to the other takes so much longer.
+    pub fn stretch(&mut self, from: usize, to: usize, micros: u64) {
+        self.far.insert((from, to), micros);
+    }
+
+    /// Everything takes as long as usual again.
+    pub fn unstretch(&mut self) {
+        self.far.clear();
     }
 
     /// Nothing goes from one host to the other any more (the way back is another matter).
@@ -151,33 +191,33 @@ impl<P: Copy> Network<P> {
     /// A new connection, which the acceptor has at once. [`Content::Established`] is on its way to the opener, and
     /// arrives at the time returned.
     pub fn open(&mut self, now: u64, opener: (usize, P), acceptor: (usize, P)) -> (LinkId, u64) {
-        let id = LinkId(self.next_link);
-        self.next_link += 1;
         let link = Link {
             parties: [opener.1, acceptor.1],
             hosts: [opener.0, acceptor.0],
             alive: [true, true],
+            broken: false,
             pipes: [Pipe::default(), Pipe::default()],
         };
-        self.links.insert(id, link);
+        self.links.push(Some(Box::new(link)));
+        let id = LinkId(self.links.len() as u32);
         let arrival = self.send(now, id, Side::Acceptor, Content::Established);
         (id, arrival.unwrap_or(now))
     }
 
     /// Who is at that end, if the connection and the end still live.
     pub fn party(&self, link: LinkId, side: Side) -> Option<P> {
-        let link = self.links.get(&link)?;
+        let link = self.link(link)?;
         link.alive[side as usize].then(|| link.parties[side as usize])
     }
 
     /// The host of that end, if the connection lives.
     pub fn host(&self, link: LinkId, side: Side) -> Option<usize> {
-        Some(self.links.get(&link)?.hosts[side as usize])
+        Some(self.link(link)?.hosts[side as usize])
     }
 
     /// How many bytes that end may send now.
     pub fn room_bytes(&self, link: LinkId, from: Side) -> usize {
-        self.links.get(&link).map_or(0, |link| {
+        self.link(link).map_or(0, |link| {
             self.conditions.window_bytes.saturating_sub(link.pipes[from.other() as usize].queued_bytes)
         })
     }
@@ -185,10 +225,10 @@ impl<P: Copy> Network<P> {
     /// Sends something from that end. Returns when to look at the other end, if nobody is about to; what is sent on a
     /// connection that no longer lives is lost.
     pub fn send(&mut self, now: u64, link: LinkId, from: Side, content: Content) -> Option<u64> {
-        let hosts = self.links.get(&link)?.hosts;
+        let hosts = self.link(link)?.hosts;
         let to = from.other();
         let latency = self.latency_micros(hosts[from as usize], hosts[to as usize]);
-        let link = self.links.get_mut(&link)?;
+        let link = self.link_mut(link)?;
         let pipe = &mut link.pipes[to as usize];
         let arrival = (now + latency).max(pipe.last_arrival_micros);
         pipe.last_arrival_micros = arrival;
@@ -199,11 +239,27 @@ impl<P: Copy> Network<P> {
         if std::mem::replace(&mut pipe.watched, true) { None } else { Some(arrival) }
     }
 
-    /// Takes what has arrived at that end, at most `max_bytes` of it. Unless it finds nothing, whoever asks must ask
-    /// again.
+    /// When to look at that end again; `None` if nothing is on its way: then nobody has to.
+    pub fn next(&mut self, link: LinkId, side: Side) -> Option<u64> {
+        let pipe = &mut self.link_mut(link)?.pipes[side as usize];
+        let next = pipe.pieces.front().map(|(arrival, _)| *arrival);
+        pipe.watched = next.is_some();
+        next
+    }
+
+    /// Takes what has arrived at that end, at most `max_bytes` of it. Unless it finds nothing, whoever asks must look
+    /// again, when [`Network::next`] says.
     pub fn take(&mut self, now: u64, link: LinkId, side: Side, max_bytes: usize) -> Arrival {
-        let Some(link) = self.links.get_mut(&link) else { return Arrival::Nothing };
+        let Some(link) = place(&mut self.links, link) else { return Arrival::Nothing };
         let pipe = &mut link.pipes[side as usize];
+        if link.broken && link.alive[side as usize] {
+            while let Some((_, Content::Bytes(_) | Content::Finish)) = pipe.pieces.front().filter(|(at, _)| *at <= now)
+            {
+                if let Some((_, Content::Bytes(bytes))) = pipe.pieces.pop_front() {
+                    pipe.queued_bytes -= bytes.len();
+                }
+            }
+        }
         let Some((arrival, content)) = pipe.pieces.front_mut() else {
             pipe.watched = false;
             return Arrival::Nothing;
@@ -211,7 +267,7 @@ impl<P: Copy> Network<P> {
         if *arrival > now {
             return Arrival::At(*arrival);
         }
-        if self.cut.contains(&(link.hosts[side.other() as usize], link.hosts[side as usize])) {
+        if !self.cut.is_empty() && self.cut.contains(&(link.hosts[side.other() as usize], link.hosts[side as usize])) {
             return Arrival::At(now + RETRANSMIT_MICROS);
         }
         if let Content::Bytes(bytes) = content {
@@ -231,31 +287,33 @@ impl<P: Copy> Network<P> {
 
     /// Nobody looks at that end until [`Network::watch`].
     pub fn unwatch(&mut self, link: LinkId, side: Side) {
-        if let Some(link) = self.links.get_mut(&link) {
+        if let Some(link) = self.link_mut(link) {
             link.pipes[side as usize].watched = false;
         }
     }
 
     /// Somebody will look at that end now, unless it is watched already or nothing comes: then false.
     pub fn watch(&mut self, link: LinkId, side: Side) -> bool {
-        let Some(link) = self.links.get_mut(&link) else { return false };
+        let Some(link) = self.link_mut(link) else { return false };
         let pipe = &mut link.pipes[side as usize];
         !pipe.pieces.is_empty() && !std::mem::replace(&mut pipe.watched, true)
     }
 
     /// That end is no more: nobody reads there, nobody writes. What it has sent still arrives.
     pub fn abandon(&mut self, link: LinkId, side: Side) {
-        let Some(entry) = self.links.get_mut(&link) else { return };
+        let Some(entry) = self.link_mut(link) else { return };
         entry.alive[side as usize] = false;
         entry.pipes[side as usize] = Pipe::default();
         if entry.alive == [false, false] {
-            self.links.remove(&link);
+            self.links[link.0 as usize - 1] = None;
         }
     }
 
-    /// What is on its way to both ends is lost.
+    /// What is on its way to both ends is lost, and with it all that comes behind: a stream has no holes. What an end
+    /// still sends reaches the other only once that is no more, which can then say so.
     pub fn lose(&mut self, link: LinkId) {
-        if let Some(link) = self.links.get_mut(&link) {
+        if let Some(link) = self.link_mut(link) {
+            link.broken = true;
             for pipe in &mut link.pipes {
                 // Without Established there would be no connection to break.
                 pipe.pieces.retain(|(_, content)| *content == Content::Established);
@@ -264,10 +322,47 @@ impl<P: Copy> Network<P> {
         }
     }
 
-    /// The living connections between different hosts.
-    pub fn between_hosts(&self) -> Vec<LinkId> {
-        self.links.iter().filter(|(_, link)| link.hosts[0] != link.hosts[1]).map(|(id, _)| *id).collect()
+    /// The connections between different hosts that still pass something, or that swallow what is sent on them without an
+    /// end being told so: their path is cut, or the other machine has lost power. What a fault has broken is neither.
+    pub fn passages(&self) -> Vec<Passage> {
+        let mut passages = Vec::new();
+        for (link, id) in self.links.iter().zip(1..) {
+            let Some(link) = link.as_deref().filter(|link| link.hosts[0] != link.hosts[1] && !link.broken) else {
+                continue;
+            };
+            let [from, to] = link.hosts;
+            let is_cut = self.is_cut(from, to) || self.is_cut(to, from);
+            let is_told = link
+                .pipes
+                .iter()
+                .any(|pipe| pipe.pieces.iter().any(|(_, content)| matches!(content, Content::Finish | Content::Reset)));
+            let is_whole = link.alive == [true, true];
+            if is_cut || is_whole || !is_told {
+                let swallows = is_cut || !is_whole;
+                passages.push(Passage { link: LinkId(id), ends: link.hosts, swallows });
+            }
+        }
+        passages
     }
+
+    /// The living connections between different hosts, with these.
+    pub fn between_hosts(&self) -> Vec<(LinkId, [usize; 2])> {
+        let all = self.links.iter().zip(1..).filter_map(|(link, id)| Some((LinkId(id), link.as_ref()?.hosts)));
+        all.filter(|(_, hosts)| hosts[0] != hosts[1]).collect()
+    }
+
+    fn link(&self, id: LinkId) -> Option<&Link<P>> {
+        self.links.get(id.0 as usize - 1)?.as_deref()
+    }
+
+    fn link_mut(&mut self, id: LinkId) -> Option<&mut Link<P>> {
+        place(&mut self.links, id)
+    }
+}
+
+/// Links are numbered from 1.
+fn place<P>(links: &mut [Option<Box<Link<P>>>], id: LinkId) -> Option<&mut Link<P>> {
+    links.get_mut(id.0 as usize - 1)?.as_deref_mut()
 }
 
 #[cfg(test)]
@@ -360,6 +455,15 @@ mod tests {
     }
 
     #[test]
+    fn a_stretched_path_is_slower_one_way_until_it_is_not() {
+        let mut network = network();
+        network.stretch(0, 1, 3_000_000);
+        assert!(network.latency_micros(0, 1) > 3_000_000 && network.latency_micros(1, 0) < 1_000_000);
+        network.unstretch();
+        assert!(network.latency_micros(0, 1) < 1_000_000);
+    }
+
+    #[test]
     fn what_a_dead_end_has_sent_still_arrives() {
         let mut network = network();
         let (link, _) = network.open(0, (0, 'a'), (1, 'b'));
@@ -379,9 +483,17 @@ mod tests {
         let (link, _) = network.open(0, (0, 'a'), (1, 'b'));
         network.send(0, link, Side::Opener, Content::Bytes(b"x".to_vec()));
         network.lose(link);
-        assert!(drain(&mut network, link, Side::Acceptor, u64::MAX).is_empty());
+        network.send(0, link, Side::Opener, Content::Bytes(b"y".to_vec()));
+        network.send(0, link, Side::Opener, Content::Finish);
+        network.send(0, link, Side::Opener, Content::Reset);
+        let reset = drain(&mut network, link, Side::Acceptor, u64::MAX);
+        assert_eq!(reset.iter().map(|(_, content)| content).collect::<Vec<_>>(), [&Content::Reset]);
         assert_eq!(drain(&mut network, link, Side::Opener, u64::MAX)[0].1, Content::Established);
         assert_eq!(network.room_bytes(link, Side::Opener), 1000);
-        assert_eq!(network.between_hosts(), [link]);
+        assert_eq!(network.between_hosts(), [(link, [0, 1])]);
+        // A sender who does not know is heard where nobody is any more, or nobody could tell him.
+        network.abandon(link, Side::Acceptor);
+        network.send(0, link, Side::Opener, Content::Bytes(b"z".to_vec()));
+        assert_eq!(drain(&mut network, link, Side::Acceptor, u64::MAX)[0].1, Content::Bytes(b"z".to_vec()));
     }
 }

@@ -3,13 +3,16 @@
 //! Each seed draws its own mix of faults ("swarm"): runs in which everything fails at once find other things than runs
 //! in which only one kind of thing does, again and again.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
+use std::time::Duration;
 
 use director_core::Configuration;
 use director_core::hash::UsernameHash;
 use director_core::settings::{ConfiguredHost, Tuning};
+use director_core::wire::ring::{MINOR, minor};
 
 use crate::network::Conditions;
 use crate::random::Random;
@@ -38,12 +41,51 @@ pub enum Fault {
     Pauses,
     /// The directors' clocks differ by seconds.
     Clocks,
+    /// A director's clock is set forward or back, by seconds, minutes or hours.
+    Steps,
+    /// A link breaks again and again, or any link does, every few seconds for up to a minute.
+    Flapping,
+    /// What directors say to each other takes seconds to arrive, all of it.
+    Latency,
+    /// A director takes what the others say little by little only.
+    Slowness,
+    /// One or two directors speak an older minor version of the ring protocol.
+    Minors,
+    /// A director that starts again has other backends in its configuration than the ring has.
+    Configurations,
+    /// Kicks take longer than a move may, fail, or are never answered.
+    Kicks,
+    /// Flush scripts take longer than a move may, or break off.
+    Scripts,
+    /// Auth servers answer late, die, or are not there.
+    Auth,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::Resets, Self::Crashes, Self::Blackouts, Self::Partitions, Self::Delays, Self::Pauses, Self::Clocks];
+    pub const ALL: [Self; 16] = [
+        Self::Resets,
+        Self::Crashes,
+        Self::Blackouts,
+        Self::Partitions,
+        Self::Delays,
+        Self::Pauses,
+        Self::Clocks,
+        Self::Steps,
+        Self::Flapping,
+        Self::Latency,
+        Self::Slowness,
+        Self::Minors,
+        Self::Configurations,
+        Self::Kicks,
+        Self::Scripts,
+        Self::Auth,
+    ];
+
+    /// Whether it strikes now and then, rather than being there all the time.
+    pub fn strikes(self) -> bool {
+        !matches!(self, Self::Delays | Self::Clocks | Self::Minors | Self::Configurations | Self::Kicks | Self::Scripts)
+    }
 
     /// The name on the command line.
     pub fn name(self) -> &'static str {
@@ -55,6 +97,15 @@ impl Fault {
             Self::Delays => "delays",
             Self::Pauses => "pauses",
             Self::Clocks => "clocks",
+            Self::Steps => "steps",
+            Self::Flapping => "flapping",
+            Self::Latency => "latency",
+            Self::Slowness => "slowness",
+            Self::Minors => "minors",
+            Self::Configurations => "configurations",
+            Self::Kicks => "kicks",
+            Self::Scripts => "scripts",
+            Self::Auth => "auth",
         }
     }
 }
@@ -85,9 +136,14 @@ impl Faults {
         self.0.is_empty()
     }
 
+    /// Each of them, in order.
+    pub fn iter(&self) -> impl Iterator<Item = Fault> {
+        self.0.iter().copied()
+    }
+
     /// Those that strike now and then. (The others are there all the time.)
     pub fn striking(&self) -> Vec<Fault> {
-        self.0.iter().copied().filter(|fault| !matches!(fault, Fault::Delays | Fault::Clocks)).collect()
+        self.iter().filter(|fault| fault.strikes()).collect()
     }
 }
 
@@ -121,6 +177,46 @@ impl FromStr for Faults {
     }
 }
 
+/// Numbers of strikes, counted from 1.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Strikes(BTreeSet<u32>);
+
+impl Strikes {
+    /// Whether this one is among them.
+    pub fn has(&self, strike: u32) -> bool {
+        self.0.contains(&strike)
+    }
+}
+
+impl FromIterator<u32> for Strikes {
+    fn from_iter<I: IntoIterator<Item = u32>>(strikes: I) -> Self {
+        Self(strikes.into_iter().collect())
+    }
+}
+
+impl fmt::Display for Strikes {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return formatter.write_str("none");
+        }
+        let numbers: Vec<String> = self.0.iter().map(u32::to_string).collect();
+        formatter.write_str(&numbers.join(","))
+    }
+}
+
+impl FromStr for Strikes {
+    type Err = String;
+
+    /// `none`, or numbers with commas between.
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "none" {
+            return Ok(Self::default());
+        }
+        let number = |word: &str| word.parse().map_err(|_| format!("'{word}' is no number of a strike"));
+        text.split(',').map(number).collect()
+    }
+}
+
 /// What the command line fixes; the seed draws the rest.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fixed {
@@ -132,6 +228,32 @@ pub struct Fixed {
     pub minutes: Option<u64>,
     /// Which faults.
     pub faults: Option<Faults>,
+    /// Which strikes of faults happen, by their numbers in the run, counted from 1; otherwise all.
+    pub strikes: Option<Strikes>,
+    /// No operator does anything.
+    pub no_operators: bool,
+}
+
+/// What director_flush_socket points to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlushScript {
+    /// Nothing.
+    None,
+    /// A unix socket of the script service.
+    Socket,
+    /// A program.
+    Program,
+}
+
+impl FlushScript {
+    /// The setting.
+    pub fn setting(self) -> &'static str {
+        match self {
+            Self::None => "",
+            Self::Socket => "unix:flush",
+            Self::Program => "exec:/usr/bin/flush %i",
+        }
+    }
 }
 
 /// All that is decided before a run starts.
@@ -163,6 +285,26 @@ pub struct Plan {
     pub conditions: Conditions,
     /// How far each director's clock is ahead while things go wrong; negative: behind.
     pub clock_skews_secs: Vec<i64>,
+    /// The highest minor version of the ring protocol that each director speaks.
+    pub minors: Vec<u32>,
+    /// Which strikes of faults happen; `None`: all.
+    pub strikes: Option<Strikes>,
+    /// Whether operators do anything.
+    pub operators: bool,
+    /// director_flush_socket.
+    pub flush_script: FlushScript,
+    /// director_user_kick_delay.
+    pub kick_delay_millis: u64,
+    /// director_max_parallel_moves.
+    pub max_parallel_moves: u32,
+    /// director_max_parallel_kicks.
+    pub max_parallel_kicks: u32,
+    /// Operators may take away every backend of a pool.
+    pub no_backend_is_safe: bool,
+    /// Operators take directors out of the ring and bring them back.
+    pub reorganizes: bool,
+    /// The last director is new: it joins a running ring.
+    pub has_newcomer: bool,
 }
 
 impl Plan {
@@ -177,16 +319,34 @@ impl Plan {
         let login_pause_micros = random.between(20_000, 500_000);
         let operator_pause_micros = random.between(1, 20) * SECOND;
         let fault_pause_micros = random.between(1, 30) * SECOND;
-        let drawn_faults: Vec<Fault> = Fault::ALL.into_iter().filter(|_| random.percent(40)).collect();
+        let drawn_faults: Vec<Fault> = Fault::ALL.into_iter().filter(|_| random.percent(35)).collect();
         let latency_max_micros = random.between(200, 20_000);
         let delay_max_micros = random.between(1, 5) * SECOND;
         let window_bytes = 1 << random.between(10, 17);
         let skews: Vec<i64> = (0..64).map(|_| random.between(0, 6) as i64 - 3).collect();
+        let flush_script =
+            [FlushScript::None, FlushScript::None, FlushScript::Socket, FlushScript::Program][random.index(4)];
+        let kick_delay_millis = random.below(5000);
+        let max_parallel_moves = [3, 10, 100, 100][random.index(4)];
+        let max_parallel_kicks = [1, 3, 100, 100][random.index(4)];
+        let no_backend_is_safe = random.percent(5);
+        let reorganizes = random.percent(30);
+        let has_newcomer = random.percent(40);
+
+        let older: [(u64, u32); 2] = std::array::from_fn(|_| (random.next_u64(), random.between(5, 9) as u32));
+        let one_older = random.percent(60);
 
         let directors = fixed.directors.unwrap_or(drawn_directors);
         let faults = fixed.faults.clone().unwrap_or_else(|| Faults::new(&drawn_faults));
         let delays = faults.has(Fault::Delays);
         let clocks = faults.has(Fault::Clocks);
+        let mut minors = vec![MINOR; directors];
+        if faults.has(Fault::Minors) {
+            for (at, minor) in &older[usize::from(one_older)..] {
+                // A member that knows no tags is refused by a ring that has some.
+                minors[*at as usize % directors] = if tags { (*minor).max(minor::TAGS) } else { *minor };
+            }
+        }
         Self {
             seed,
             directors,
@@ -206,8 +366,23 @@ impl Plan {
                 window_bytes,
             },
             clock_skews_secs: (0..directors).map(|n| if clocks { skews[n % skews.len()] } else { 0 }).collect(),
+            minors,
+            strikes: fixed.strikes.clone(),
+            operators: !fixed.no_operators,
             faults,
+            flush_script,
+            kick_delay_millis,
+            max_parallel_moves,
+            max_parallel_kicks,
+            no_backend_is_safe,
+            reorganizes,
+            has_newcomer,
         }
+    }
+
+    /// The director that is not in the ring at first.
+    pub fn newcomer(&self) -> Option<usize> {
+        (self.has_newcomer && self.directors > 2).then(|| self.directors - 1)
     }
 
     /// The network once nothing goes wrong any more.
@@ -237,17 +412,41 @@ impl Plan {
         tags.iter().flat_map(|&(n, tag)| (0..count).map(move |host| (backend_ip(n, host), tag))).collect()
     }
 
-    /// The configuration of a director.
-    pub fn configuration(&self, director: usize) -> Configuration {
+    /// The lowest minor version in the ring.
+    pub fn lowest_minor(&self) -> u32 {
+        self.minors.iter().copied().min().unwrap_or(MINOR)
+    }
+
+    /// Whether a director that starts for that time (the first is 1) finds another configuration than the others had.
+    pub fn differs(&self, start: u32) -> bool {
+        self.faults.has(Fault::Configurations) && start > 1
+    }
+
+    /// The configuration with which a director starts for that time.
+    pub fn configuration(&self, director: usize, start: u32) -> Configuration {
         let count = self.backends + SPARE_BACKENDS;
-        let hosts = self.known_backends().into_iter().enumerate().filter(|(n, _)| n % count < self.backends);
+        // Which backends an old configuration has belongs to the plan, so it follows from what names the start.
+        let mut random = Random::new(self.seed ^ (director as u64) << 32 ^ u64::from(start) << 48);
+        let differs = self.differs(start);
+        let hosts = self.known_backends().into_iter().enumerate().filter(|(n, _)| {
+            let configured = n % count < self.backends;
+            configured != (differs && n % count > 0 && random.percent(30))
+        });
         Configuration {
             self_address: self.director_address(director),
             members: (0..self.directors).map(|n| self.director_address(n)).collect(),
             hosts: hosts
                 .map(|(_, (ip, tag))| ConfiguredHost { ip, hostname: None, tag: tag.as_bytes().into() })
                 .collect(),
-            tuning: Tuning { user_expire_secs: self.expire_secs, ..Tuning::default() },
+            tuning: Tuning {
+                user_expire_secs: self.expire_secs,
+                ring_minor: self.minors[director],
+                user_kick_delay: Duration::from_millis(self.kick_delay_millis),
+                max_parallel_moves: self.max_parallel_moves,
+                max_parallel_kicks: self.max_parallel_kicks,
+                flush_socket: self.flush_script.setting().to_owned(),
+                ..Tuning::default()
+            },
         }
     }
 }
@@ -277,9 +476,25 @@ mod tests {
     }
 
     #[test]
+    fn strikes_are_read_as_they_are_printed() {
+        for text in ["none", "3", "1,7,20"] {
+            assert_eq!(text.parse::<Strikes>().unwrap().to_string(), text);
+        }
+        assert!("1,x".parse::<Strikes>().is_err() && "".parse::<Strikes>().is_err());
+        let strikes: Strikes = [4, 2].into_iter().collect();
+        assert!(strikes.has(2) && !strikes.has(3));
+    }
+
+    #[test]
     fn what_is_fixed_changes_nothing_else() {
         let drawn = Plan::draw(5, &Fixed::default());
-        let fixed = Fixed { directors: Some(9), users: Some(7), minutes: Some(1), faults: Some(Faults::NONE) };
+        let fixed = Fixed {
+            directors: Some(9),
+            users: Some(7),
+            minutes: Some(1),
+            faults: Some(Faults::NONE),
+            ..Fixed::default()
+        };
         let plan = Plan::draw(5, &fixed);
         assert_eq!((plan.directors, plan.users, plan.safety_micros), (9, 7, 60 * SECOND));
         assert!(plan.faults.is_empty());
@@ -291,12 +506,41 @@ mod tests {
     fn a_configuration_holds_each_director_and_backend_once() {
         let mut plan = Plan::draw(1, &Fixed { directors: Some(3), ..Fixed::default() });
         plan.tags = true;
-        let configuration = plan.configuration(1);
+        let configuration = plan.configuration(1, 1);
         assert_eq!(configuration.members.len(), 3);
         assert_eq!(configuration.self_address, configuration.members[1]);
         assert_eq!(configuration.hosts.len(), 2 * plan.backends);
         let mut ips: Vec<_> = plan.known_backends().iter().map(|(ip, _)| *ip).collect();
         ips.dedup();
         assert_eq!(ips.len(), 2 * (plan.backends + SPARE_BACKENDS));
+    }
+
+    #[test]
+    fn older_members_are_one_or_two_and_know_tags_where_there_are_some() {
+        let fixed = Fixed { faults: Some(Faults::new(&[Fault::Minors])), ..Fixed::default() };
+        let mut seen = [0; 3];
+        for seed in 0..200 {
+            let plan = Plan::draw(seed, &fixed);
+            let older: Vec<u32> = plan.minors.iter().copied().filter(|&minor| minor < MINOR).collect();
+            seen[older.len()] += 1;
+            assert!(older.iter().all(|&older| older >= 5 && (!plan.tags || older >= minor::TAGS)));
+            assert_eq!(plan.lowest_minor(), *older.iter().min().unwrap());
+            assert_eq!(plan.configuration(0, 1).tuning.ring_minor, plan.minors[0]);
+        }
+        assert!(seen[0] == 0 && seen[1] > 0 && seen[2] > 0, "{seen:?}");
+        assert_eq!(Plan::draw(1, &Fixed { faults: Some(Faults::NONE), ..fixed }).lowest_minor(), MINOR);
+    }
+
+    #[test]
+    fn an_old_configuration_has_other_backends_but_the_first_of_each_pool() {
+        let fixed = Fixed { faults: Some(Faults::new(&[Fault::Configurations])), ..Fixed::default() };
+        let plan = Plan::draw(1, &fixed);
+        let first = plan.configuration(0, 1).hosts;
+        assert_eq!(first, plan.configuration(1, 1).hosts);
+        let later: Vec<_> = (2..10).map(|start| plan.configuration(0, start).hosts).collect();
+        assert!(later.iter().any(|hosts| *hosts != first) && later.iter().all(|hosts| hosts[0] == first[0]));
+        assert_eq!(later[0], plan.configuration(0, 2).hosts);
+        let none = Plan::draw(1, &Fixed { faults: Some(Faults::NONE), ..fixed });
+        assert_eq!(none.configuration(0, 2).hosts, first);
     }
 }

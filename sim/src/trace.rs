@@ -1,11 +1,12 @@
 //! What happened, as text: hashed always, kept on request.
 //!
-//! Every line goes into the digest, so two runs with the same digest did the same things in the same order. Log lines
-//! of the cores are kept beside them but not hashed: how much is logged may depend on who looks.
+//! Everything goes into the digest, so two runs with the same digest did the same things in the same order. Log lines
+//! of the cores are kept beside it but not hashed: how much is logged may depend on who looks. What the directors and
+//! programs say, which is most of a run, is hashed as it is and becomes text only if somebody keeps it.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::sync::Once;
 
 use xxhash_rust::xxh3::Xxh3Default;
@@ -21,11 +22,22 @@ pub enum Keep {
     Everything,
 }
 
+/// Which way a line went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// It was sent.
+    Sent,
+    /// It was received.
+    Received,
+}
+
 /// The record of a run.
 pub struct Trace {
     digest: Xxh3Default,
     keep: Keep,
     lines: VecDeque<String>,
+    /// Reused for the text of what is hashed as text.
+    scratch: String,
 }
 
 impl fmt::Debug for Trace {
@@ -41,15 +53,40 @@ impl Trace {
             collect_logs();
         }
         take_logs();
-        Self { digest: Xxh3Default::new(), keep, lines: VecDeque::new() }
+        Self { digest: Xxh3Default::new(), keep, lines: VecDeque::new(), scratch: String::new() }
     }
 
     /// Writes down one line: when (microseconds), where, and what.
     pub fn line(&mut self, at_micros: u64, place: impl fmt::Display, what: impl fmt::Display) {
-        let line = format!("{} {place:<18} {what}", Time(at_micros));
+        let mut line = std::mem::take(&mut self.scratch);
+        line.clear();
+        let _ = write!(line, "{} {place:<18} {what}", Time(at_micros));
         self.digest.update(line.as_bytes());
         self.digest.update(b"\n");
-        self.store(line);
+        if self.keep == Keep::Nothing {
+            self.scratch = line;
+        } else {
+            self.store(line);
+        }
+    }
+
+    /// Writes down that a line of a protocol, without its LF, was sent or received by `who` on a connection.
+    pub fn said(&mut self, at_micros: u64, connection: &str, who: impl fmt::Display, way: Way, line: &[u8]) {
+        // The name of a connection and the way tell who it was; the lengths, where one part ends.
+        let mut head = [0; 13];
+        head[..8].copy_from_slice(&at_micros.to_le_bytes());
+        head[8..12].copy_from_slice(&((line.len() as u32) << 8 | connection.len() as u32 & 0xff).to_le_bytes());
+        head[12] = way as u8;
+        self.digest.update(&head);
+        self.digest.update(connection.as_bytes());
+        self.digest.update(line);
+        if self.keep != Keep::Nothing {
+            let arrow = match way {
+                Way::Sent => "->",
+                Way::Received => "<-",
+            };
+            self.store(format!("{} {connection:<18} {who} {arrow} {}", Time(at_micros), Shown(line)));
+        }
     }
 
     /// Takes what the core has logged since the last call; it ran at that time and place.
@@ -66,6 +103,11 @@ impl Trace {
     /// The digest of everything so far.
     pub fn digest(&self) -> u64 {
         self.digest.digest()
+    }
+
+    /// The kept lines, as one text.
+    pub fn text(&self) -> String {
+        self.lines.iter().map(String::as_str).collect::<Vec<_>>().join("\n")
     }
 
     /// The kept lines.
@@ -117,16 +159,23 @@ impl Assembler {
     /// The lines that end in `bytes`, without their LF.
     pub fn feed(&mut self, bytes: &[u8]) -> Vec<Vec<u8>> {
         let mut lines = Vec::new();
+        self.each(bytes, |line| lines.push(line.to_vec()));
+        lines
+    }
+
+    /// Passes on the lines that end in `bytes`, without their LF.
+    pub fn each(&mut self, bytes: &[u8], mut line: impl FnMut(&[u8])) {
         for piece in bytes.split_inclusive(|&byte| byte == b'\n') {
             match piece.strip_suffix(b"\n") {
+                Some(whole) if self.rest.is_empty() => line(whole),
                 Some(end) => {
                     self.rest.extend_from_slice(end);
-                    lines.push(std::mem::take(&mut self.rest));
+                    line(&self.rest);
+                    self.rest.clear();
                 }
                 None => self.rest.extend_from_slice(piece),
             }
         }
-        lines
     }
 }
 
@@ -182,6 +231,20 @@ mod tests {
         assert_eq!(digest(&["a", "b"]), digest(&["a", "b"]));
         assert_ne!(digest(&["a", "b"]), digest(&["b", "a"]));
         assert_ne!(digest(&["a"]), digest(&["a", ""]));
+    }
+
+    #[test]
+    fn what_is_said_is_hashed_the_same_whether_it_is_kept_or_not() {
+        let digest = |keep, connection: &str, way, line: &[u8]| {
+            let mut trace = Trace::new(keep);
+            trace.said(7, connection, "d1", way, line);
+            trace.digest()
+        };
+        let reference = digest(Keep::Nothing, "d1>d2#1", Way::Sent, b"PING");
+        assert_eq!(reference, digest(Keep::Everything, "d1>d2#1", Way::Sent, b"PING"));
+        assert_ne!(reference, digest(Keep::Nothing, "d1>d2#1", Way::Received, b"PING"));
+        assert_ne!(reference, digest(Keep::Nothing, "d1>d2#2", Way::Sent, b"PING"));
+        assert_ne!(reference, digest(Keep::Nothing, "d1>d2#", Way::Sent, b"1PING"));
     }
 
     #[test]

@@ -5,25 +5,41 @@
 //! and everything must come right.
 
 mod faults;
+mod ipc;
 mod links;
 mod machines;
+mod members;
+mod operate;
 mod programs;
+mod relays;
+pub mod scenario;
+mod scripts;
+mod witness;
 
-use std::collections::BTreeMap;
+use std::cmp::{Ordering, Reverse};
+use std::collections::BinaryHeap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use director_core::ConnectionId;
+use director_core::wire::ring::{MINOR, minor};
 
 use crate::clients::Clients;
-use crate::invariants::backends::Backends;
+use crate::invariants::answers::{self, Pools};
+use crate::invariants::backends::{self, Backends};
+use crate::invariants::changes::Changes;
+use crate::invariants::flood::Pace;
 use crate::invariants::{self, Violation};
+use crate::ipc::Ipc;
+use crate::messages::Messages;
 use crate::network::{LinkId, Network, Side};
 use crate::operators::Operators;
-use crate::plan::{Plan, SECOND};
+use crate::plan::{Fault, Plan, SECOND};
 use crate::random::Random;
+use crate::relays::{Protocol, Relays};
 use crate::report::{Outcome, Statistics};
+use crate::scripts::Scripts;
 use crate::trace::{Keep, Trace};
 use crate::views::{Probes, View};
 use machines::Machine;
@@ -57,10 +73,18 @@ enum Program {
     Notify,
     /// The login process, being told to end sessions.
     Ipc,
+    /// The flush script.
+    Script,
+    /// A client that reaches auth through the director.
+    Relay(Protocol),
+    /// An auth server.
+    Auth,
     /// An operator.
     Operator,
     /// Somebody who looks how the ring is.
     Probe,
+    /// Somebody whom a script plays.
+    Guest,
 }
 
 impl Program {
@@ -69,8 +93,13 @@ impl Program {
             Self::Login => "login",
             Self::Notify => "notify",
             Self::Ipc => "ipc",
+            Self::Script => "script",
+            Self::Relay(Protocol::Login) => "login-relay",
+            Self::Relay(Protocol::Userdb) => "userdb-relay",
+            Self::Auth => "auth",
             Self::Operator => "admin",
             Self::Probe => "probe",
+            Self::Guest => "guest",
         }
     }
 }
@@ -94,10 +123,30 @@ enum Happening {
     Login,
     /// A session's user is mentioned.
     Refresh { session: u64 },
+    /// An ipc service has something to do.
+    Ipc { link: LinkId },
+    /// A flush script ends.
+    ScriptEnds { link: LinkId },
+    /// Auth has something to do.
+    Auth { link: LinkId },
+    /// A client connects again.
+    Relay { director: usize, incarnation: u32, protocol: Protocol },
+    /// Operators take a director out of the ring, or bring one back.
+    Reorganize,
+    /// They ask for it again, if nobody has said OK to that.
+    AddAgain { director: usize },
+    /// They stop one that is out of it.
+    Stop { director: usize },
+    /// They make sure that all members are known.
+    Restore,
     /// An operator does something.
     Operate,
     /// Something goes wrong.
     Strike,
+    /// A flapping link breaks once more.
+    Flap(Box<faults::Flapping>),
+    /// The network is fast again.
+    Hasten { stretch: u64 },
     /// A partition ends.
     Heal { partition: u64 },
     /// Look for questions without answers.
@@ -110,24 +159,62 @@ enum Happening {
     Judge,
 }
 
+/// What happens at a time; what was scheduled first comes first.
+#[derive(Debug)]
+struct Scheduled {
+    at: u64,
+    serial: u64,
+    happening: Happening,
+}
+
+impl PartialEq for Scheduled {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Scheduled {}
+
+impl PartialOrd for Scheduled {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Scheduled {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (self.at, self.serial).cmp(&(other.at, other.serial))
+    }
+}
+
 /// A run.
 pub struct World {
     plan: Plan,
     now: u64,
-    queue: BTreeMap<(u64, u64), Happening>,
+    queue: BinaryHeap<Reverse<Scheduled>>,
     serial: u64,
     network: Network<Party>,
     machines: Vec<Machine>,
     clients: Clients,
     operators: Operators,
+    ipc: Ipc,
+    scripts: Scripts,
+    relays: Relays,
     probes: Probes,
+    guests: scenario::Guests,
     backends: Backends,
+    pools: Pools,
+    changes: Changes,
     /// Chance in what the world does: chunks, which director is asked.
     random: Random,
-    /// Chance in what goes wrong.
+    /// Chance in when something goes wrong.
     fault_random: Random,
+    /// How many times something went wrong.
+    strikes: u32,
     trace: Trace,
     violations: Vec<Violation>,
+    messages: Messages,
+    pace: Pace,
     statistics: Statistics,
     calm: bool,
     /// Since when every poll has found the ring whole, and what was wrong with it when the last one did not.
@@ -136,6 +223,7 @@ pub struct World {
     /// When logins stop, and when everything is compared.
     quiet_at: u64,
     partition: u64,
+    stretch: u64,
     finished: bool,
 }
 
@@ -167,51 +255,75 @@ impl World {
         let network = Network::new(plan.conditions.clone(), random.fork());
         let clients = Clients::new(&plan, random.fork());
         let operators = Operators::new(&plan, random.fork());
+        let ipc = Ipc::new(&plan, random.fork());
+        let scripts = Scripts::new(&plan, random.fork());
+        let relays = Relays::new(&plan, random.fork());
         let fault_random = random.fork();
         let machines = (0..plan.directors).map(|n| Machine::new(&plan, n, random.next_u64())).collect();
         let quiet_at =
             plan.safety_micros + invariants::ring::SETTLE_MAX_MICROS + (u64::from(plan.expire_secs) + 35) * SECOND;
         Self {
-            backends: Backends::new(plan.expire_secs),
+            backends: Backends::new(&plan, clients.hashes()),
+            pools: Pools::new(&plan),
+            changes: Changes::new(backends::on_its_way_micros(&plan)),
             now: 0,
-            queue: BTreeMap::new(),
+            queue: BinaryHeap::new(),
             serial: 0,
             network,
             machines,
             clients,
             operators,
+            ipc,
+            scripts,
+            relays,
             probes: Probes::default(),
+            guests: scenario::Guests::default(),
             random,
             fault_random,
+            strikes: 0,
             trace: Trace::new(keep),
             violations: Vec::new(),
+            messages: Messages::default(),
+            pace: Pace::default(),
             statistics: Statistics::default(),
             calm: false,
             whole_since: None,
             not_whole: String::new(),
             quiet_at,
             partition: 0,
+            stretch: 0,
             finished: false,
             plan,
         }
     }
 
     fn run(&mut self) {
+        if self.plan.reorganizes && self.plan.operators {
+            self.leave_out_newcomer();
+            let at = self.random.between(5 * SECOND, 30 * SECOND);
+            self.schedule(at, Happening::Reorganize);
+        }
         for director in 0..self.machines.len() {
             let at = self.random.below(2 * SECOND);
             self.schedule(at, Happening::Start { director });
         }
         self.schedule(SECOND, Happening::Sweep);
         self.schedule(SECOND, Happening::Login);
-        self.schedule(SECOND, Happening::Operate);
+        if self.plan.operators {
+            self.schedule(SECOND, Happening::Operate);
+        }
         self.schedule(self.plan.safety_micros, Happening::Calm);
         if !self.plan.faults.striking().is_empty() {
             self.schedule(5 * SECOND, Happening::Strike);
         }
         while !self.finished && self.violations.len() < VIOLATIONS_MAX {
-            let Some(((at, _), happening)) = self.queue.pop_first() else { break };
+            let Some(Reverse(Scheduled { at, happening, .. })) = self.queue.pop() else { break };
             self.now = at;
             self.statistics.happenings += 1;
+            if let Err(error) = self.pace.happened(at) {
+                self.violate(invariants::flood::NAME, error);
+                break;
+            }
             self.happen(happening);
         }
     }
@@ -219,6 +331,12 @@ impl World {
     fn into_outcome(mut self) -> Outcome {
         self.statistics.virtual_micros = self.now;
         self.statistics.digest = self.trace.digest();
+        self.statistics.last_strike = self.strikes;
+        self.statistics.worst_messages = self.messages.worst();
+        let kinds = &mut self.statistics.strikes;
+        kinds[Fault::Delays as usize] = self.network.delayed();
+        kinds[Fault::Clocks as usize] = self.plan.clock_skews_secs.iter().filter(|&&secs| secs != 0).count() as u64;
+        kinds[Fault::Minors as usize] = self.plan.minors.iter().filter(|&&minor| minor < MINOR).count() as u64;
         Outcome {
             seed: self.plan.seed,
             faults: self.plan.faults,
@@ -230,7 +348,7 @@ impl World {
 
     fn schedule(&mut self, at: u64, happening: Happening) {
         self.serial += 1;
-        self.queue.insert((at.max(self.now), self.serial), happening);
+        self.queue.push(Reverse(Scheduled { at: at.max(self.now), serial: self.serial, happening }));
     }
 
     /// Writes down that something does not hold.
@@ -272,8 +390,22 @@ impl World {
             Happening::Start { director } => self.start(director),
             Happening::Login => self.log_in(),
             Happening::Refresh { session } => self.refresh(session),
+            Happening::Ipc { link } => self.ipc_works(link),
+            Happening::ScriptEnds { link } => self.script_ends(link),
+            Happening::Auth { link } => self.auth_works(link),
+            Happening::Relay { director, incarnation, protocol } => {
+                if self.machines[director].incarnation == incarnation {
+                    self.open_relay(director, protocol);
+                }
+            }
+            Happening::Reorganize => self.reorganize(),
+            Happening::AddAgain { director } => self.add_again(director),
+            Happening::Stop { director } => self.stop(director),
+            Happening::Restore => self.restore(),
             Happening::Operate => self.operate(),
             Happening::Strike => self.strike(),
+            Happening::Flap(flapping) => self.flap(flapping),
+            Happening::Hasten { stretch } => self.hasten(stretch),
             Happening::Heal { partition } => self.heal(partition),
             Happening::Sweep => self.sweep(),
             Happening::Calm => self.calm_down(),
@@ -291,6 +423,7 @@ impl World {
             },
             Happening::Knock { to, .. } => self.machines.iter().position(|machine| machine.address == *to),
             Happening::Refuse { director, .. }
+            | Happening::Relay { director, .. }
             | Happening::Closed { director, .. }
             | Happening::Wake { director, .. } => Some(*director),
             _ => None,
@@ -301,7 +434,11 @@ impl World {
     fn calm_down(&mut self) {
         self.trace.line(self.now, "world", "faults stop");
         self.calm = true;
+        self.restore_members();
         self.end_faults();
+        self.ipc.calm_down();
+        self.scripts.calm_down();
+        self.relays.calm_down();
         self.schedule(self.now + POLL_MICROS, Happening::Poll);
     }
 
@@ -315,6 +452,7 @@ impl World {
     fn judge(&mut self) {
         let views = self.probes.take(self.machines.len());
         self.judge_ring(&views);
+        self.take_tags_away(&views);
         if self.now < self.quiet_at + QUIET_MICROS {
             self.schedule((self.now + POLL_MICROS).min(self.quiet_at + QUIET_MICROS), Happening::Poll);
             return;
@@ -329,6 +467,11 @@ impl World {
             Ok(()) => {
                 let since = *self.whole_since.get_or_insert(self.now);
                 self.statistics.settle_micros = since.saturating_sub(self.plan.safety_micros);
+                if self.now > since + answers::RECOVER_MAX_MICROS {
+                    for (director, view) in views.iter().flatten().enumerate() {
+                        self.pools.listed(director, &view.hosts);
+                    }
+                }
             }
             Err(error) => {
                 self.trace.line(self.now, "world", format_args!("the ring is not whole: {error}"));
@@ -353,8 +496,16 @@ impl World {
             }
             Some(_) => {}
         }
-        if let Err(error) = invariants::state::check(views, self.unix_secs()) {
+        if let Err(error) = invariants::state::check(views, self.unix_secs(), &self.plan.minors) {
             self.violate(invariants::state::NAME, error);
+        }
+        if self.plan.minors.iter().all(|&minor| minor >= minor::UPDOWN)
+            && let Some(Ok(view)) = views.first()
+        {
+            match self.changes.check(&view.hosts) {
+                Ok(count) => self.statistics.changes_judged = count,
+                Err(error) => self.violate(invariants::changes::NAME, error),
+            }
         }
         self.statistics.users_at_end = views.first().and_then(|view| view.as_ref().ok()).map_or(0, |v| v.users.len());
     }

@@ -24,7 +24,7 @@ fn check(seeds: std::ops::RangeInclusive<u64>, directors: usize, faults: &[Fault
         );
         assert!(outcome.statistics.lookups > 0, "a run without lookups shows nothing");
         let strikes = !outcome.faults.striking().is_empty();
-        assert_eq!(outcome.statistics.strikes > 0, strikes, "faults strike if there are any to strike");
+        assert_eq!(outcome.strikes() > 0, strikes, "faults strike if there are any to strike");
     }
 }
 
@@ -94,4 +94,33 @@ fn the_same_seed_is_the_same_run() {
     let once = statistics(11);
     assert_eq!(once, statistics(11));
     assert_ne!(once.digest, statistics(12).digest);
+}
+
+/// (What clocks that were set back have broken is in the core's own tests of clocks.)
+#[test]
+fn rings_survive_clocks_that_are_set() {
+    check(1..=3, 5, &[Fault::Steps]);
+    check(1..=2, 3, &[Fault::Steps, Fault::Crashes]);
+}
+
+#[test]
+fn rings_survive_flapping_links() {
+    check(1..=2, 3, &[Fault::Flapping]);
+    check(1..=2, 5, &[Fault::Flapping]);
+}
+
+#[test]
+fn rings_survive_seconds_of_latency_and_slow_readers() {
+    check(1..=2, 5, &[Fault::Latency, Fault::Slowness]);
+}
+
+#[test]
+fn rings_live_with_older_members() {
+    check(1..=4, 3, &[Fault::Minors]);
+    check(1..=2, 5, &[Fault::Minors, Fault::Resets]);
+}
+
+#[test]
+fn rings_keep_their_backends_when_members_come_back_with_old_configurations() {
+    check(1..=2, 5, &[Fault::Configurations, Fault::Crashes]);
 }

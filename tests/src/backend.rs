@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::{IpAddr, SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
+use crate::debian13;
+use crate::dovecot24;
 use crate::lab::Lab;
 use crate::process::Process;
 use crate::wait::{LIMIT, wait_for};
@@ -17,8 +19,16 @@ pub const IMAP_PORT: u16 = 14300;
 pub const POP3_PORT: u16 = 11000;
 /// Where backends answer LMTP.
 pub const LMTP_PORT: u16 = 12400;
+/// Where backends answer Submission, in a test that makes them.
+pub const SUBMISSION_PORT: u16 = 15870;
+/// Where backends answer ManageSieve, in a test that makes them.
+pub const SIEVE_PORT: u16 = 14190;
+/// Where backends answer doveadm.
+pub const DOVEADM_PORT: u16 = 12425;
+/// The password of doveadm servers.
+pub const DOVEADM_PASSWORD: &str = "secret";
 
-/// The backends of a lab: one Dovecot that listens on `.11`, `.12`, ….
+/// Backends of a lab: one Dovecot that listens on several addresses.
 ///
 /// Each address keeps its mail in a folder of its own below the user's, so the file system tells afterwards which
 /// backends a user's sessions and mails have been on, by whatever protocol.
@@ -31,23 +41,118 @@ pub struct Backend {
 }
 
 impl Backend {
-    /// Starts Dovecot on that many addresses and waits until it answers.
+    /// Starts Dovecot 2.3 on `.11`, `.12`, …, so many, and waits until it answers.
     ///
     /// # Panics
     /// If it does not.
     pub fn start(lab: &Arc<Lab>, count: u8) -> Self {
-        let addresses: Vec<IpAddr> = (0..count).map(|index| lab.ip(11 + index).into()).collect();
+        Self::start_also(lab, count, "")
+    }
+
+    /// The same with more settings.
+    ///
+    /// # Panics
+    /// If it does not answer.
+    pub fn start_also(lab: &Arc<Lab>, count: u8, settings: &str) -> Self {
+        let addresses = addresses(lab, 11, count);
         let folder = lab.folder().join("backend");
+        let text = configuration(&addresses, &folder) + settings;
+        Self::start_with(&folder, addresses, &text, |conf| {
+            let mut command = Command::new("dovecot");
+            command.arg("-c").arg(conf);
+            command
+        })
+    }
+
+    /// Starts Dovecot 2.4 on `.21`, `.22`, …, so many, and waits until it answers.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub fn start_24(lab: &Arc<Lab>, count: u8) -> Self {
+        Self::start_24_also(lab, count, "")
+    }
+
+    /// The same with more settings.
+    ///
+    /// # Panics
+    /// If it does not answer.
+    pub fn start_24_also(lab: &Arc<Lab>, count: u8, settings: &str) -> Self {
+        let addresses = addresses(lab, 21, count);
+        let folder = lab.folder().join("backend24");
+        let text = dovecot24::backends(&addresses) + settings;
+        Self::start_with(&folder, addresses, &text, |_| {
+            let mut command = debian13::command(&folder, "dovecot");
+            command.arg("-c").arg(Path::new(debian13::MOUNTED).join("dovecot.conf"));
+            command
+        })
+    }
+
+    fn start_with(folder: &Path, addresses: Vec<IpAddr>, text: &str, dovecot: impl FnOnce(&Path) -> Command) -> Self {
         let mail = folder.join("mail");
         fs::create_dir_all(&mail).expect("mail folder");
         let owner = run_id("dovecot");
         std::os::unix::fs::chown(&mail, Some(owner.0), Some(owner.1)).expect("mail folder's owner");
         let configuration = folder.join("dovecot.conf");
-        let listen = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
-        let folder_text = folder.display();
-        let mail_text = mail.display();
-        let text = format!(
-            r#"listen = {listen}
+        fs::write(&configuration, text).expect("configuration");
+        let mut command = dovecot(&configuration);
+        let process = Process::start("the backends' Dovecot", command.arg("-F"), &folder.join("output.log"));
+        wait_for("the backends to answer", LIMIT, || {
+            TcpStream::connect(SocketAddr::new(addresses[0], IMAP_PORT)).map(drop)
+        });
+        Self { mail, log: folder.join("dovecot.log"), addresses, _process: process }
+    }
+
+    /// The addresses.
+    pub fn addresses(&self) -> &[IpAddr] {
+        &self.addresses
+    }
+
+    /// The addresses on which this user's mail has been touched.
+    pub fn visited_by(&self, user: &str) -> BTreeSet<IpAddr> {
+        let folders = fs::read_dir(self.mail.join(user)).into_iter().flatten().flatten();
+        folders.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+    }
+
+    /// All IMAP sessions so far, in the order in which they began.
+    pub fn sessions(&self) -> Vec<Session> {
+        let bytes = fs::read(&self.log).unwrap_or_default();
+        read_sessions(&String::from_utf8_lossy(&bytes))
+    }
+
+    /// The addresses on which this user has logged in by a service, such as `submission`.
+    ///
+    /// # Panics
+    /// If the log is not as Dovecot writes it.
+    pub fn logins(&self, service: &str, user: &str) -> BTreeSet<IpAddr> {
+        let bytes = fs::read(&self.log).unwrap_or_default();
+        let log = String::from_utf8_lossy(&bytes);
+        let user = format!("user=<{user}>");
+        // 2.3 and 2.4.
+        let begins = [format!(" {service}-login: Info: Login: "), format!(" {service}-login: Info: Logged in: ")];
+        let lines = log.lines().filter(|line| begins.iter().any(|begin| line.contains(begin)) && line.contains(&user));
+        let ip = |line: &str| line.split(" lip=").nth(1)?.split(',').next()?.parse().ok();
+        lines.map(|line| ip(line).unwrap_or_else(|| panic!("a login without an address: {line}"))).collect()
+    }
+
+    /// How many mails this user has on a backend.
+    pub fn mails(&self, user: &str, ip: IpAddr) -> usize {
+        let folder = self.mail.join(user).join(ip.to_string());
+        ["new", "cur"].iter().map(|part| fs::read_dir(folder.join(part)).into_iter().flatten().count()).sum()
+    }
+}
+
+fn addresses(lab: &Lab, first: u8, count: u8) -> Vec<IpAddr> {
+    (0..count).map(|index| lab.ip(first + index).into()).collect()
+}
+
+/// Of a Dovecot 2.3.
+fn configuration(addresses: &[IpAddr], folder: &Path) -> String {
+    let listen = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+    let folder_text = folder.display();
+    let mail_text = folder.join("mail");
+    let mail_text = mail_text.display();
+    format!(
+        r#"listen = {listen}
 base_dir = {folder_text}/run
 state_dir = {folder_text}/state
 log_path = {folder_text}/dovecot.log
@@ -90,6 +195,12 @@ service lmtp {{
     port = {LMTP_PORT}
   }}
 }}
+service doveadm {{
+  inet_listener {{
+    port = {DOVEADM_PORT}
+  }}
+}}
+doveadm_password = {DOVEADM_PASSWORD}
 passdb {{
   driver = static
   args = nopassword=y
@@ -99,39 +210,7 @@ userdb {{
   args = uid=dovecot gid=dovecot home={mail_text}/%u
 }}
 "#
-        );
-        fs::write(&configuration, text).expect("configuration");
-        let mut command = Command::new("dovecot");
-        command.arg("-F").arg("-c").arg(&configuration);
-        let process = Process::start("the backends' Dovecot", &mut command, &folder.join("output.log"));
-        wait_for("the backends to answer", LIMIT, || {
-            TcpStream::connect(SocketAddr::new(addresses[0], IMAP_PORT)).map(drop)
-        });
-        Self { mail, log: folder.join("dovecot.log"), addresses, _process: process }
-    }
-
-    /// The addresses.
-    pub fn addresses(&self) -> &[IpAddr] {
-        &self.addresses
-    }
-
-    /// The addresses on which this user's mail has been touched.
-    pub fn visited_by(&self, user: &str) -> BTreeSet<IpAddr> {
-        let folders = fs::read_dir(self.mail.join(user)).into_iter().flatten().flatten();
-        folders.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
-    }
-
-    /// All IMAP sessions so far, in the order in which they began.
-    pub fn sessions(&self) -> Vec<Session> {
-        let bytes = fs::read(&self.log).unwrap_or_default();
-        read_sessions(&String::from_utf8_lossy(&bytes))
-    }
-
-    /// How many mails this user has on a backend.
-    pub fn mails(&self, user: &str, ip: IpAddr) -> usize {
-        let folder = self.mail.join(user).join(ip.to_string());
-        ["new", "cur"].iter().map(|part| fs::read_dir(folder.join(part)).into_iter().flatten().count()).sum()
-    }
+    )
 }
 
 /// An IMAP session, as the backends' log tells of it.
@@ -173,10 +252,11 @@ pub fn on_two_backends(sessions: &[Session]) -> Vec<(&Session, &Session)> {
 
 /// The log says `TIME imap-login: Info: Login: user=<NAME>, …, lip=IP, …, session=<ID>` when one begins, and
 /// `TIME imap…: Info: … in=N out=N session=<ID>` when it ends. What is before the `Info:` is no help: Dovecot's log
-/// service loses it at times.
+/// service loses it at times. The two lines are of two processes, so the second may be written first.
 fn read_sessions(log: &str) -> Vec<Session> {
     let mut sessions: Vec<Session> = Vec::new();
     let mut by_id: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut ended_first: BTreeMap<&str, &str> = BTreeMap::new();
     let between = |text: &'_ str, before: &str, after: &str| -> Option<(usize, usize)> {
         let start = text.find(before)? + before.len();
         Some((start, start + text[start..].find(after)?))
@@ -184,20 +264,26 @@ fn read_sessions(log: &str) -> Vec<Session> {
     for line in log.lines() {
         let Some((time, text)) = line.split_at_checked(TIME_BYTES) else { continue };
         let part = |before, after| between(text, before, after).map(|(start, end)| &text[start..end]);
-        if text.starts_with(" imap-login: Info: Login: ") {
+        // 2.3 and 2.4.
+        if [" imap-login: Info: Login: ", " imap-login: Info: Logged in: "].iter().any(|words| text.starts_with(words))
+        {
             let (Some(user), Some(ip), Some(id)) = (part("user=<", ">"), part(" lip=", ","), part(" session=<", ">"))
             else {
                 panic!("a login without a user, an address or a session: {line}");
             };
             let ip = ip.parse().expect("lip");
             by_id.insert(id, sessions.len());
-            sessions.push(Session { user: user.into(), ip, begin: time.into(), end: None });
+            let end = ended_first.remove(id).map(Into::into);
+            sessions.push(Session { user: user.into(), ip, begin: time.into(), end });
         } else if text.starts_with(" imap") && text.contains(" in=") {
-            let known = part(" session=<", ">").and_then(|id| by_id.get(id));
-            let number = *known.unwrap_or_else(|| panic!("the end of an unknown session: {line}"));
-            sessions[number].end = Some(time.into());
+            let id = part(" session=<", ">").unwrap_or_else(|| panic!("an end without a session: {line}"));
+            match by_id.get(id) {
+                Some(&number) => sessions[number].end = Some(time.into()),
+                None => drop(ended_first.insert(id, time)),
+            }
         }
     }
+    assert!(ended_first.is_empty(), "the ends of unknown sessions: {ended_first:?}");
     sessions
 }
 
@@ -232,6 +318,10 @@ mod tests {
         // A microsecond earlier, and they meet; what has not ended lasts.
         let early = LOG.replace("43.000001", "42.999999");
         assert_eq!(on_two_backends(&read_sessions(&early)).len(), 1);
+        // The processes' lines may change places.
+        let mut lines: Vec<&str> = LOG.lines().collect();
+        lines.swap(0, 2);
+        assert_eq!(read_sessions(&lines.join("\n"))[1].end.as_deref(), Some("2026-11-22 04:17:43.000000"));
         let open = LOG.replace(" imap: ", " pop3: ");
         assert_eq!(on_two_backends(&read_sessions(&open)).len(), 1);
     }

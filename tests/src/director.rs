@@ -10,11 +10,16 @@ use std::sync::Arc;
 
 use rustix::process::{Pid, Signal};
 
-use crate::backend::{IMAP_PORT as BACKEND_IMAP, LMTP_PORT as BACKEND_LMTP, POP3_PORT as BACKEND_POP3};
+use crate::backend::{
+    DOVEADM_PASSWORD, DOVEADM_PORT as BACKEND_DOVEADM, IMAP_PORT as BACKEND_IMAP, LMTP_PORT as BACKEND_LMTP,
+    POP3_PORT as BACKEND_POP3,
+};
 use crate::clients::{Admin, AuthReply};
+use crate::debian13;
+use crate::dovecot24;
 use crate::lab::Lab;
 use crate::process::{Outcome, Process, run, tail};
-use crate::requirements::{calibrating, director_binary};
+use crate::requirements::{calibrating, daemon_binary};
 use crate::wait::{LIMIT, wait_for};
 
 /// Where directors listen for each other.
@@ -25,6 +30,10 @@ pub const ADMIN_PORT: u16 = 9091;
 pub const IMAP_PORT: u16 = 10143;
 /// Where the login processes answer POP3.
 pub const POP3_PORT: u16 = 10110;
+/// Where the login processes answer Submission, in a test that makes them.
+pub const SUBMISSION_PORT: u16 = 10587;
+/// Where the login processes answer ManageSieve, in a test that makes them.
+pub const SIEVE_PORT: u16 = 10419;
 /// Where the LMTP proxy answers.
 pub const LMTP_PORT: u16 = 10024;
 
@@ -33,14 +42,25 @@ pub const LMTP_PORT: u16 = 10024;
 pub enum Kind {
     /// The `director` service of Dovecot 2.3.
     Dovecot,
-    /// This project's daemon, beside a Dovecot where there are logins.
+    /// The daemon of this project that is to be tested, beside a Dovecot where there are logins.
     Ours,
+    /// The same, beside a Dovecot 2.4.
+    Ours24,
+    /// Our `director`, whatever is to be tested.
+    Smol,
+    /// Our `director-std`, whatever is to be tested.
+    Std,
 }
 
 impl Kind {
-    /// What really runs: when calibrating, a real director.
+    /// Whether it is this project's.
+    pub fn is_ours(self) -> bool {
+        self != Self::Dovecot
+    }
+
+    /// What really runs: for the one to be tested, when calibrating, a real director.
     fn effective(self) -> Self {
-        if calibrating() { Self::Dovecot } else { self }
+        if self == Self::Ours && calibrating() { Self::Dovecot } else { self }
     }
 }
 
@@ -66,6 +86,8 @@ pub struct Logins {
     pub passdb: String,
     /// More of dovecot.conf.
     pub settings: String,
+    /// The same where it is that of a Dovecot 2.4: what stands before the passdb of [`dovecot24::proxy`].
+    pub settings24: String,
 }
 
 /// A listening socket of a director.
@@ -113,13 +135,16 @@ impl Director {
             dovecot: None,
         };
         // Where there is a Dovecot, it makes them.
-        if director.kind == Kind::Ours && plan.logins.is_none() {
+        if director.kind.is_ours() && plan.logins.is_none() {
             fs::create_dir_all(director.base_dir().join("login")).expect("base_dir");
         } else {
             fs::create_dir_all(&director.folder).expect("folder");
         }
         fs::write(director.dovecot_conf(), director.dovecot_configuration()).expect("dovecot.conf");
-        if director.kind == Kind::Ours {
+        if director.kind == Kind::Ours24 {
+            fs::write(director.doveadm_conf(), director.doveadm_configuration()).expect("doveadm.conf");
+        }
+        if director.kind.is_ours() {
             fs::write(director.director_conf(), director.director_configuration()).expect("director.conf");
         }
         director
@@ -175,7 +200,7 @@ impl Director {
     fn login_socket(&self) -> &'static str {
         match self.kind {
             Kind::Dovecot => "login/director",
-            Kind::Ours => "login/ext/director",
+            Kind::Ours | Kind::Ours24 | Kind::Smol | Kind::Std => "login/ext/director",
         }
     }
 
@@ -191,7 +216,7 @@ impl Director {
     pub fn start(&mut self) {
         match self.kind {
             Kind::Dovecot => self.daemon = Some(self.spawn_dovecot()),
-            Kind::Ours => {
+            Kind::Ours | Kind::Ours24 | Kind::Smol | Kind::Std => {
                 self.start_daemon();
                 if self.plan.logins.is_some() {
                     self.start_dovecot();
@@ -205,7 +230,7 @@ impl Director {
     /// # Panics
     /// If it is not ours.
     pub fn start_daemon(&mut self) {
-        assert_eq!(self.kind, Kind::Ours);
+        assert!(self.kind.is_ours());
         let mut command = self.daemon_command();
         self.daemon = Some(Process::start("director", &mut command, &self.folder.join("director-output.log")));
     }
@@ -215,7 +240,7 @@ impl Director {
     /// # Panics
     /// If there is no daemon.
     pub fn daemon_command(&self) -> Command {
-        let mut command = Command::new(director_binary().as_ref().expect("the daemon"));
+        let mut command = Command::new(daemon_binary(self.kind).expect("the daemon"));
         command.arg("-c").arg(self.director_conf());
         if debugging() {
             command.arg("-D");
@@ -228,14 +253,26 @@ impl Director {
     /// # Panics
     /// If it is not ours.
     pub fn start_dovecot(&mut self) {
-        assert_eq!(self.kind, Kind::Ours);
+        assert!(self.kind.is_ours());
         self.dovecot = Some(self.spawn_dovecot());
     }
 
     fn spawn_dovecot(&self) -> Process {
-        let mut command = Command::new("dovecot");
-        command.arg("-F").arg("-c").arg(self.dovecot_conf());
+        let mut command = self.dovecot_program("dovecot");
+        command.arg("-F");
         Process::start("dovecot", &mut command, &self.folder.join("dovecot-output.log"))
+    }
+
+    /// A program of the Dovecot around it, which reads its configuration.
+    fn dovecot_program(&self, program: &str) -> Command {
+        if self.kind == Kind::Ours24 {
+            let mut command = debian13::command(&self.folder, program);
+            command.arg("-c").arg(Path::new(debian13::MOUNTED).join("dovecot.conf"));
+            return command;
+        }
+        let mut command = Command::new(program);
+        command.arg("-c").arg(self.dovecot_conf());
+        command
     }
 
     /// Waits until it answers administrators.
@@ -283,7 +320,7 @@ impl Director {
     /// If it does not end.
     pub fn restart_director(&mut self) {
         match self.kind {
-            Kind::Ours => {
+            Kind::Ours | Kind::Ours24 | Kind::Smol | Kind::Std => {
                 self.daemon.take().expect("running").stop();
                 self.start_daemon();
             }
@@ -305,14 +342,60 @@ impl Director {
     pub fn restart_dovecot(&mut self) {
         let dovecot = match self.kind {
             Kind::Dovecot => &mut self.daemon,
-            Kind::Ours => &mut self.dovecot,
+            Kind::Ours | Kind::Ours24 | Kind::Smol | Kind::Std => &mut self.dovecot,
         };
         dovecot.take().expect("running").stop();
         let started = self.spawn_dovecot();
         match self.kind {
             Kind::Dovecot => self.daemon = Some(started),
-            Kind::Ours => self.dovecot = Some(started),
+            Kind::Ours | Kind::Ours24 | Kind::Smol | Kind::Std => self.dovecot = Some(started),
         }
+    }
+
+    /// Ends the Dovecot beside our daemon in an orderly way, removes its base_dir, as a restart of the machine would, and
+    /// starts it again.
+    ///
+    /// # Panics
+    /// If it is not ours, or does not end.
+    pub fn restart_dovecot_in_new_folders(&mut self) {
+        assert!(self.kind.is_ours());
+        self.dovecot.take().expect("running").stop();
+        // Our daemon may be making a socket there at the moment.
+        wait_for("the end of base_dir", LIMIT, || fs::remove_dir_all(self.base_dir()));
+        self.start_dovecot();
+    }
+
+    /// Exchanges Dovecot's director for ours, as the guide tells operators to: with the configuration that `convert` makes
+    /// of Dovecot's.
+    ///
+    /// # Panics
+    /// If it is not Dovecot's, or something fails.
+    pub fn exchange_director(&mut self) {
+        assert_eq!(self.kind, Kind::Dovecot);
+        let mut convert = Command::new(daemon_binary(Kind::Ours).expect("the daemon"));
+        convert.arg("convert").arg(self.dovecot_conf()).arg("--output").arg(self.director_conf());
+        run(&mut convert).success();
+        let mut converted = fs::read_to_string(self.director_conf()).expect("director.conf");
+        // Where the other tests' directors log.
+        let _ = writeln!(converted, "log_path = {}/director.log", self.folder.display());
+        fs::write(self.director_conf(), converted).expect("director.conf");
+        self.stop();
+        self.kind = Kind::Ours;
+        fs::write(self.dovecot_conf(), self.dovecot_configuration()).expect("dovecot.conf");
+        self.start();
+    }
+
+    /// Exchanges the Dovecot 2.3 beside our daemon for a 2.4; the daemon goes on running.
+    ///
+    /// # Panics
+    /// If there is none, or it does not end.
+    pub fn upgrade_dovecot(&mut self) {
+        assert_eq!(self.kind, Kind::Ours);
+        self.dovecot.take().expect("running").stop();
+        self.kind = Kind::Ours24;
+        fs::write(self.dovecot_conf(), self.dovecot_configuration()).expect("dovecot.conf");
+        fs::write(self.doveadm_conf(), self.doveadm_configuration()).expect("doveadm.conf");
+        self.start_dovecot();
     }
 
     /// Makes Dovecot read its configuration again.
@@ -342,7 +425,7 @@ impl Director {
     fn find_director(&self) -> Option<Pid> {
         let daemon = self.daemon.as_ref()?;
         match self.kind {
-            Kind::Ours => Some(daemon.pid()),
+            Kind::Ours | Kind::Ours24 | Kind::Smol | Kind::Std => Some(daemon.pid()),
             Kind::Dovecot => daemon.descendant("director"),
         }
     }
@@ -373,14 +456,24 @@ impl Director {
 
     /// Runs `doveadm ARGS…` of this director's Dovecot.
     pub fn doveadm_plain(&self, args: &[&str]) -> Outcome {
-        let mut command = Command::new("doveadm");
-        command.arg("-c").arg(self.dovecot_conf()).args(args);
-        run(&mut command)
+        run(self.dovecot_program("doveadm").args(args))
     }
 
-    /// Runs `doveadm director ARGS…` against this director.
+    /// Runs `doveadm director ARGS…` against this director. That of Dovecot 2.4 can't, but one of 2.3 can.
     pub fn doveadm(&self, args: &[&str]) -> Outcome {
+        if self.kind == Kind::Ours24 {
+            return run(Command::new("doveadm").arg("-c").arg(self.doveadm_conf()).arg("director").args(args));
+        }
         self.doveadm_plain(&[&["director"], args].concat())
+    }
+
+    /// Where doveadm of Dovecot 2.3 finds our sockets beside a Dovecot 2.4.
+    fn doveadm_conf(&self) -> PathBuf {
+        self.folder.join("doveadm.conf")
+    }
+
+    fn doveadm_configuration(&self) -> String {
+        format!("base_dir = {}\nssl = no\n", self.base_dir().display())
     }
 
     /// All that the director has logged so far.
@@ -397,7 +490,7 @@ impl Director {
     fn log_path(&self) -> PathBuf {
         self.folder.join(match self.kind {
             Kind::Dovecot => "dovecot.log",
-            Kind::Ours => "director.log",
+            Kind::Ours | Kind::Ours24 | Kind::Smol | Kind::Std => "director.log",
         })
     }
 
@@ -473,6 +566,10 @@ impl Director {
     /// The dovecot.conf around it: with the director in it, or beside ours.
     fn dovecot_configuration(&self) -> String {
         let ip = self.ip;
+        if self.kind == Kind::Ours24 {
+            let settings = self.plan.logins.as_ref().map_or("", |logins| &logins.settings24);
+            return dovecot24::proxy(ip, &self.instance_name(), settings);
+        }
         let folder = self.folder.display();
         let protocols = if self.plan.logins.is_some() { "imap pop3 lmtp" } else { "none" };
         let mut text = format!(
@@ -500,7 +597,7 @@ service ipc {{
                 self.write_service(&mut text);
             }
             // Only doveadm and the login processes read these here: names are hashed by them as well.
-            Kind::Ours => {
+            Kind::Ours | Kind::Ours24 | Kind::Smol | Kind::Std => {
                 text.push_str("service director {\n  unix_listener director-admin {\n    mode = 0\n  }\n}\n");
                 for line in self.plan.settings.lines().filter(|line| line.contains("director_username_hash")) {
                     let _ = writeln!(text, "{line}");
@@ -515,7 +612,7 @@ service ipc {{
 
     fn write_logins(&self, text: &mut String, logins: &Logins) {
         let socket = self.login_socket().trim_start_matches("login/");
-        let Logins { passdb, settings } = logins;
+        let Logins { passdb, settings, .. } = logins;
         let port = port_by_service();
         let _ = write!(
             text,
@@ -553,6 +650,11 @@ service auth {{
 protocol lmtp {{
   auth_socket_path = director-userdb
 }}
+doveadm_port = {BACKEND_DOVEADM}
+doveadm_password = {DOVEADM_PASSWORD}
+protocol doveadm {{
+  auth_socket_path = director-userdb
+}}
 {passdb}
 passdb {{
   driver = static
@@ -570,7 +672,8 @@ userdb {{
 
 /// A value for the passdb field `port` that is the backend's port for whatever protocol asks.
 pub fn port_by_service() -> String {
-    format!("%{{if;%s;eq;imap;{BACKEND_IMAP};%{{if;%s;eq;pop3;{BACKEND_POP3};{BACKEND_LMTP}}}}}")
+    let others = format!("%{{if;%s;eq;lmtp;{BACKEND_LMTP};{BACKEND_DOVEADM}}}");
+    format!("%{{if;%s;eq;imap;{BACKEND_IMAP};%{{if;%s;eq;pop3;{BACKEND_POP3};{others}}}}}")
 }
 
 /// Whether directors are to log every line (`DIRECTOR_TESTS_DEBUG=1`).

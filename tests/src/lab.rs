@@ -1,15 +1,15 @@
 //! A folder and a network for one test.
 
 use std::fs;
-use std::io::Write;
 use std::net::Ipv4Addr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::network::Network;
 use crate::process::tail;
-use crate::requirements::{Need, missing, skip};
+use crate::requirements::{Need, missing, say, skip};
 
 /// The ground of one test. The last one who holds it removes the folder, or, when the test has failed, prints the logs
 /// in it and says where it is.
@@ -48,6 +48,17 @@ impl Lab {
         &self.folder
     }
 
+    /// A folder in which everybody may write: flush scripts are run by the director, which is not root.
+    ///
+    /// # Panics
+    /// If it can't be made.
+    pub fn shared_folder(&self) -> PathBuf {
+        let folder = self.folder.join("shared");
+        fs::create_dir_all(&folder).expect("a folder for everybody");
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).expect("permissions");
+        folder
+    }
+
     /// Prints a line about the test: shown with `--nocapture`, and when it fails.
     pub fn say(&self, text: &str) {
         println!("{}: {text}", self.name);
@@ -55,8 +66,7 @@ impl Lab {
 
     /// Says something that whoever runs the tests should know even if all pass.
     pub fn warn(&self, text: &str) {
-        // Not eprintln!: the test runner swallows that of a test that passes.
-        let _ = std::io::stderr().write_all(format!("WARNING {}: {text}\n", self.name).as_bytes());
+        say(&format!("WARNING {}: {text}", self.name));
     }
 }
 

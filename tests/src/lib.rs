@@ -9,9 +9,13 @@
 //!
 //! # Environment
 //!
-//! * `DIRECTOR_BINARY`: the daemon to test, instead of the one that cargo builds.
+//! * `DIRECTOR_TESTS_DAEMON`: which of our daemons to test, `director` (if nothing is said) or `director-std`. Where a
+//!   test says [`Kind::Ours`], it is that one.
+//! * `DIRECTOR_BINARY`: the file of the daemon to test, instead of the one that cargo builds.
 //! * `DIRECTOR_TESTS_CALIBRATE=1`: real directors take the place of ours, to see that a test asks for nothing that the
 //!   original does not do. Tests of what only ours does are skipped then.
+//! * `DIRECTOR_TESTS_DEBIAN13`: the folder of the [`debian13`] with Dovecot 2.4, made if it is not there; else
+//!   `target/debian13`.
 //! * `DIRECTOR_TESTS_KEEP=1`: keep the folders of tests that passed, too.
 //! * `DIRECTOR_TESTS_SKIPPED`: a file that gets a line for each skipped test.
 //! * `CI=true`: a missing program is a failure.
@@ -20,7 +24,9 @@
 pub mod backend;
 pub mod bench;
 pub mod clients;
+pub mod debian13;
 pub mod director;
+pub mod dovecot24;
 pub mod lab;
 pub mod network;
 pub mod predict;

@@ -69,17 +69,24 @@ impl Process {
         self.wait()
     }
 
-    /// Kills it and all its descendants at once (SIGKILL).
+    /// Kills it and all its descendants at once (SIGKILL), and waits until they are gone, and with them their sockets.
     pub fn kill(&mut self) {
+        let mut killed = Vec::new();
         if self.exit_status().is_none() {
             // Stopped, it neither starts more nor reaps, so the numbers stay those of its children.
             let _ = kill_process(self.pid(), Signal::STOP);
-            for pid in descendants(self.pid()) {
-                let _ = kill_process(pid, Signal::KILL);
+            killed = descendants(self.pid());
+            for pid in &killed {
+                let _ = kill_process(*pid, Signal::KILL);
             }
             let _ = kill_process(self.pid(), Signal::KILL);
         }
         let _ = self.child.wait();
+        // This is also called where a test fails, so it never fails itself.
+        let start = Instant::now();
+        while !killed.iter().all(|pid| has_ended(*pid)) && start.elapsed() < LIMIT {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// The descendant with this name, as the system shows it (at most 15 bytes).
@@ -97,8 +104,47 @@ impl Drop for Process {
 /// The memory that a process really uses, in bytes; `None` if it is gone.
 pub fn resident_bytes(pid: Pid) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero())).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
+    let kib = status_field(&status, "VmRSS:")?;
+    Some(kib * 1024)
+}
+
+/// What the threads of a process have done so far, all together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Activity {
+    /// How many threads there are.
+    pub threads: u64,
+    /// How often one gave its processor to another, by itself or not.
+    pub context_switches: u64,
+    /// The time on processors, in nanoseconds.
+    pub cpu_nanos: u64,
+}
+
+/// What the threads of a process have done so far; `None` if it is gone.
+pub fn activity(pid: Pid) -> Option<Activity> {
+    let mut activity = Activity::default();
+    for thread in fs::read_dir(format!("/proc/{}/task", pid.as_raw_nonzero())).ok()?.flatten() {
+        // One may have ended meanwhile.
+        let Ok(status) = fs::read_to_string(thread.path().join("status")) else { continue };
+        let Ok(schedule) = fs::read_to_string(thread.path().join("schedstat")) else { continue };
+        activity.threads += 1;
+        for field in ["voluntary_ctxt_switches:", "nonvoluntary_ctxt_switches:"] {
+            activity.context_switches += status_field(&status, field)?;
+        }
+        activity.cpu_nanos += schedule.split_whitespace().next()?.parse::<u64>().ok()?;
+    }
+    Some(activity)
+}
+
+/// The number in a field of `/proc/PID/status`.
+fn status_field(status: &str, name: &str) -> Option<u64> {
+    status.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().next()?.parse().ok()
+}
+
+/// Whether all is over with a process: it is gone, or only its number is left, for its parent to take notice (`Z`).
+fn has_ended(pid: Pid) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
+    let state = stat.rsplit_once(')').map(|(_, fields)| fields.trim_start());
+    state.is_none_or(|state| state.starts_with(['Z', 'X']))
 }
 
 fn process_name(pid: Pid) -> Option<String> {
@@ -217,10 +263,19 @@ mod tests {
             if asleep == 2 { Ok(children) } else { Err(asleep) }
         });
         process.kill();
-        wait_for("their end", LIMIT, || {
-            // An orphan that nobody has reaped yet still has a name, but no memory.
-            let left = children.iter().filter(|pid| resident_bytes(**pid).is_some()).count();
-            if left == 0 { Ok(()) } else { Err(left) }
+        assert!(children.iter().all(|pid| has_ended(*pid)), "one lives on");
+    }
+
+    #[test]
+    fn the_activity_of_a_busy_process_grows() {
+        // Not this process: what its threads have done is gone with them, and other tests have threads that end.
+        let busy = Process::start("sh", &mut shell("while :; do sleep 0.001; done"), Path::new("/dev/null"));
+        let before = activity(busy.pid()).unwrap();
+        assert_eq!(before.threads, 1);
+        wait_for("more activity", LIMIT, || {
+            let after = activity(busy.pid()).unwrap();
+            let more = after.context_switches > before.context_switches && after.cpu_nanos > before.cpu_nanos;
+            if more { Ok(()) } else { Err(format!("{before:?}, {after:?}")) }
         });
     }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use crate::debian13;
 use crate::director::Kind;
 
 /// Something that a test cannot do without.
@@ -17,6 +18,12 @@ pub enum Need {
     Director,
     /// A director of ours: the original does not do this.
     OurDirector,
+    /// Both our daemons.
+    BothOurDirectors,
+    /// Dovecot 2.4, in a Debian 13 that can be made here.
+    Dovecot24,
+    /// Dovecot 2.3's Submission and ManageSieve.
+    SubmissionAndSieve,
     /// `ss -K`, which cuts TCP connections of other processes.
     CutLinks,
 }
@@ -25,10 +32,12 @@ impl Need {
     /// What a ring of these kinds needs.
     pub fn of(kinds: &[Kind]) -> Vec<Self> {
         let need = |kind: &Kind| match kind {
-            Kind::Dovecot => Self::Dovecot,
-            Kind::Ours => Self::Director,
+            Kind::Dovecot => &[Self::Dovecot][..],
+            Kind::Ours => &[Self::Director],
+            Kind::Ours24 => &[Self::OurDirector, Self::Dovecot24],
+            Kind::Smol | Kind::Std => &[Self::BothOurDirectors],
         };
-        kinds.iter().map(need).collect()
+        kinds.iter().flat_map(need).copied().collect()
     }
 }
 
@@ -41,9 +50,12 @@ pub fn calibrating() -> bool {
 pub fn missing(needs: &[Need]) -> Option<String> {
     needs.iter().find_map(|need| match need {
         Need::Dovecot => missing_dovecot(),
-        Need::OurDirector if calibrating() => Some("the original does not do this".into()),
+        Need::OurDirector | Need::BothOurDirectors if calibrating() => Some("the original does not do this".into()),
         Need::Director if calibrating() => missing_dovecot(),
-        Need::Director | Need::OurDirector => director_binary().as_ref().err().cloned(),
+        Need::Director | Need::OurDirector => daemon_binary(Kind::Ours).err(),
+        Need::BothOurDirectors => [Kind::Smol, Kind::Std].into_iter().find_map(|kind| daemon_binary(kind).err()),
+        Need::Dovecot24 => debian13::root().as_ref().err().cloned(),
+        Need::SubmissionAndSieve => missing_services(&["submission", "managesieve"]),
         Need::CutLinks => missing_cut_links(),
     })
 }
@@ -57,39 +69,78 @@ pub fn skip(test: &str, reason: &str) {
         calibrating() || std::env::var("CI").as_deref() != Ok("true"),
         "{test} cannot run: {reason}; with CI=true that is a failure"
     );
-    // Each in one write, since tests run beside each other. Not eprintln!: the test runner swallows that of a test that
-    // passes.
-    let _ = std::io::stderr().write_all(format!("SKIPPED {test}: {reason}\n").as_bytes());
+    say(&format!("SKIPPED {test}: {reason}"));
     if let Some(path) = std::env::var_os("DIRECTOR_TESTS_SKIPPED") {
         let file = OpenOptions::new().create(true).append(true).open(path);
         let _ = file.and_then(|mut file| file.write_all(format!("{test}\t{reason}\n").as_bytes()));
     }
 }
 
-/// Our daemon: `DIRECTOR_BINARY`, or what cargo builds in the profile of the tests.
+/// Says something that whoever runs the tests should know even if all pass.
+pub fn say(text: &str) {
+    // Each in one write, since tests run beside each other. Not eprintln!: the test runner swallows that of a test that
+    // passes.
+    let _ = std::io::stderr().write_all(format!("{text}\n").as_bytes());
+}
+
+/// A daemon of ours: what cargo builds in the profile of the tests. Which one is to be tested, and where it is if cargo
+/// does not build it, is in the environment (see the front page of this crate).
 ///
 /// # Errors
 /// Why there is none.
-pub fn director_binary() -> &'static Result<PathBuf, String> {
-    static BINARY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    BINARY.get_or_init(|| {
-        if let Some(path) = std::env::var_os("DIRECTOR_BINARY") {
-            let path = PathBuf::from(path);
-            let path = path.canonicalize().map_err(|error| format!("DIRECTOR_BINARY {}: {error}", path.display()))?;
-            return Ok(path);
+///
+/// # Panics
+/// For the original.
+pub fn daemon_binary(kind: Kind) -> Result<PathBuf, String> {
+    match kind {
+        Kind::Dovecot => panic!("the original has no binary of its own"),
+        Kind::Smol => built("director"),
+        Kind::Std => built("director-std"),
+        Kind::Ours | Kind::Ours24 => {
+            if let Some(path) = std::env::var_os("DIRECTOR_BINARY") {
+                let path = PathBuf::from(path);
+                return path.canonicalize().map_err(|error| format!("DIRECTOR_BINARY {}: {error}", path.display()));
+            }
+            match std::env::var("DIRECTOR_TESTS_DAEMON").as_deref() {
+                Err(_) | Ok("" | "director") => daemon_binary(Kind::Smol),
+                Ok("director-std") => daemon_binary(Kind::Std),
+                Ok(other) => Err(format!("DIRECTOR_TESTS_DAEMON is director or director-std, not {other}")),
+            }
         }
-        build_director()
-    })
+    }
 }
 
-/// A test's own executable lies in `target/PROFILE/deps`, a bench's in `target/PROFILE`, where the daemon belongs, too.
-fn build_director() -> Result<PathBuf, String> {
+/// A program of ours, which cargo builds in the profile of the tests.
+///
+/// # Errors
+/// It does not build.
+pub fn built(program: &str) -> Result<PathBuf, String> {
+    static FOLDER: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    FOLDER.get_or_init(build).clone().map(|folder| folder.join(program))
+}
+
+/// `target/PROFILE`: a test's own executable lies in its folder `deps`, a bench's right in it.
+fn profile_folder() -> Result<PathBuf, String> {
     let executable = std::env::current_exe().map_err(|error| error.to_string())?;
     let own_folder = executable.parent().ok_or("no target folder")?;
     let profile_folder = own_folder.parent().filter(|_| own_folder.ends_with("deps")).unwrap_or(own_folder);
-    let target_folder = profile_folder.parent().ok_or("no target folder")?;
+    Ok(profile_folder.to_owned())
+}
+
+/// The folder of what cargo has built.
+///
+/// # Errors
+/// This program does not lie in it.
+pub fn target_folder() -> Result<PathBuf, String> {
+    Ok(profile_folder()?.parent().ok_or("no target folder")?.to_owned())
+}
+
+/// Builds all programs, and gives back the folder they are in.
+fn build() -> Result<PathBuf, String> {
+    let (profile_folder, target_folder) = (profile_folder()?, target_folder()?);
     let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| env!("CARGO").into()));
-    build.args(["build", "--quiet", "-p", "director-smol", "--bin", "director"]);
+    build.args(["build", "--quiet", "-p", "director-smol", "-p", "director-std"]);
+    build.args(["--bin", "director", "--bin", "director-std", "--bin", "directoradm"]);
     build.arg("--manifest-path").arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml"));
     build.arg("--target-dir").arg(target_folder);
     if profile_folder.ends_with("release") {
@@ -97,9 +148,9 @@ fn build_director() -> Result<PathBuf, String> {
     }
     let output = build.output().map_err(|error| format!("cargo build: {error}"))?;
     if !output.status.success() {
-        return Err(format!("the daemon does not build: {}", String::from_utf8_lossy(&output.stderr)));
+        return Err(format!("our programs do not build: {}", String::from_utf8_lossy(&output.stderr)));
     }
-    Ok(profile_folder.join("director"))
+    Ok(profile_folder)
 }
 
 fn missing_dovecot() -> Option<String> {
@@ -116,12 +167,16 @@ fn missing_dovecot() -> Option<String> {
             if !version.starts_with("2.3.") {
                 return Some(format!("Dovecot 2.3 is needed, this is {}", version.trim()));
             }
-            ["imap", "pop3", "lmtp"].iter().find_map(|program| {
-                let path = Path::new("/usr/lib/dovecot").join(program);
-                (!path.exists()).then(|| format!("no {} (Debian package dovecot-{program}d)", path.display()))
-            })
+            missing_services(&["imap", "pop3", "lmtp"])
         })
         .clone()
+}
+
+fn missing_services(programs: &[&str]) -> Option<String> {
+    programs.iter().find_map(|program| {
+        let path = Path::new("/usr/lib/dovecot").join(program);
+        (!path.exists()).then(|| format!("no {} (Debian package dovecot-{program}d)", path.display()))
+    })
 }
 
 fn missing_cut_links() -> Option<String> {

@@ -132,6 +132,7 @@ impl Director {
     /// Adds users to the output of a list when little of it is left, and its end when there are no more. Returns false
     /// when it has looked at enough for one call without finding anybody.
     pub(crate) fn produce_user_list(&mut self, id: ConnectionId, now: Now) -> bool {
+        self.connections.lend_buffer(id);
         let Some(connection) = self.connections.get_mut(id) else { return true };
         let buffered = connection.buffered();
         let Kind::Admin(session) = &mut connection.kind else { return true };

@@ -20,7 +20,7 @@ use crate::users::Cursor;
 use crate::wire::admin::{Command, LINE_MAX_BYTES, VERSION_LINE, is_version_line};
 use crate::wire::ring::{HostLine, LINE_MAX_BYTES as RING_LINE_MAX_BYTES, Line, MINOR, Origin, UpDown};
 
-use crate::ring::commands::{Except, VHOSTS_DEFAULT};
+use crate::ring::commands::{Except, VHOSTS_DEFAULT, tell_of_refused_tag};
 
 /// A command waits for the ring for so long, before it runs and again before its answer.
 const SYNC_TIMEOUT: Duration = Duration::from_secs(30);
@@ -32,6 +32,8 @@ const VHOSTS_MAX: u32 = 1000;
 const QUEUE_MAX: usize = 64;
 /// The answer to a command for a host that is changing just now.
 const DESYNCED: &str = "host is already being updated - try again later";
+/// The answer about a backend that this ring can't have.
+const HOST_REFUSED: &str = "host can't be added - see the director's log";
 
 /// What an administrator's connection is doing.
 #[derive(Debug, Default)]
@@ -273,11 +275,13 @@ impl Director {
             Command::HostUp { ip } => self.admin_set_down(*ip, false, now),
             Command::HostDown { ip } => self.admin_set_down(*ip, true, now),
             Command::HostRemove { ip } => {
-                if !self.remove_host(*ip, now) {
+                if self.hosts.find(*ip).is_none() {
                     return Outcome::not_found();
                 }
                 let origin = self.new_origin();
+                // Lookups that go on with it tell of users who are elsewhere now: after this.
                 self.broadcast(&Line::HostRemove { origin, ip: *ip }, Except::Nobody);
+                self.remove_host(*ip, now);
                 Outcome::ok_when_synced()
             }
             Command::HostFlush { ip: Some(ip) } => {
@@ -314,11 +318,12 @@ impl Director {
     }
 
     pub(crate) fn admin_flush_host(&mut self, ip: IpAddr, now: Now) -> bool {
-        if !self.flush_host(ip, now) {
+        if self.hosts.find(ip).is_none() {
             return false;
         }
         let origin = self.new_origin();
         self.broadcast(&Line::HostFlush { origin, ip }, Except::Nobody);
+        self.flush_host(ip, now);
         true
     }
 
@@ -331,7 +336,7 @@ impl Director {
         info!("admin: adding director {address} to the ring");
         self.ring.members.add(address);
         self.timers.clear(Timer::ForgetMember(address));
-        self.forward_director(address, None);
+        self.forward_director(address, None, None, now);
         self.want_sync();
         self.connect_right("A director was added to the ring", now);
         Outcome::ok_when_synced()
@@ -366,8 +371,12 @@ impl Director {
                 updown: Some(UpDown { down: false, changed_secs: 0 }),
                 hostname: None,
             };
+            if !line.tag.is_empty() && !self.may_have_tags() {
+                tell_of_refused_tag(ip);
+                return Outcome::Answer(HOST_REFUSED.into());
+            }
             let Some(number) = self.add_host(&line) else {
-                return Outcome::Answer("host can't be added - see the director's log".into());
+                return Outcome::Answer(HOST_REFUSED.into());
             };
             info!("admin: Host {ip} added with {vhosts} vhosts");
             self.originate_host(number);
@@ -399,6 +408,9 @@ impl Director {
     fn admin_change_vhosts(&mut self, ip: IpAddr, vhosts: u32, now: Now) -> Outcome {
         let Some(number) = self.hosts.find(ip) else { return Outcome::not_found() };
         let before = self.hosts.get(number).map_or(0, |host| host.vhosts);
+        if cfg!(feature = "canary-down-host-not-changed") && self.hosts.get(number).is_some_and(|host| host.down) {
+            return Outcome::ok_when_synced();
+        }
         info!("admin: Host {ip} vhost count changed from {before} to {vhosts}");
         self.hosts.update(number, |host| host.vhosts = vhosts);
         self.originate_host(number);

@@ -13,12 +13,14 @@ use crate::kick::{Command as Kick, Purpose};
 use crate::ring::link::{HostMode, Label, Refusal};
 use crate::time::Now;
 use crate::timers::Timer;
-use crate::wire::ring::{HostLine, Line, MINOR, Origin, UpDown, minor};
+use crate::wire::ring::{HostLine, Line, MAJOR, Origin, UpDown, minor};
 
 /// A removed member is forgotten after this time, if the ring is not synced before.
 const FORGET_MEMBER: Duration = Duration::from_secs(30);
 /// The weight of a host that nobody gave one.
 pub(crate) const VHOSTS_DEFAULT: u32 = 100;
+/// So many backends that were removed since the ring was last synced are remembered: more than operators have.
+const REMOVED_HOSTS_MAX: usize = 4096;
 /// A USER-WEAK that was seen before is sent on so often.
 const WEAK_REPEAT_MAX: u32 = 4;
 
@@ -51,7 +53,7 @@ impl Director {
         if link.detached {
             return;
         }
-        let peer_minor = link.minor.unwrap_or(MINOR);
+        let peer_minor = link.minor.unwrap_or(self.tuning.ring_minor);
         let mut bytes = std::mem::take(&mut self.scratch);
         bytes.clear();
         line.write(peer_minor, &mut bytes);
@@ -78,7 +80,7 @@ impl Director {
                 Some(minor) => minor,
                 // How they are written depends on the peer's version, and the handshake will tell it the same.
                 None if matches!(line, Line::User { .. } | Line::Host { .. } | Line::UserKickAlt { .. }) => continue,
-                None => MINOR,
+                None => self.tuning.ring_minor,
             };
             if written_for != Some(peer_minor) {
                 bytes.clear();
@@ -134,8 +136,8 @@ impl Director {
         let source = self.link(id).and_then(|link| link.member);
         let except = Except::Member(source);
         match line {
-            Line::User { hash, host, timestamp_secs } => {
-                self.user_received(id, hash, host, timestamp_secs, now);
+            Line::User { hash, host, timestamp_secs, moved } => {
+                self.user_received(id, hash, host, timestamp_secs, moved, now);
             }
             Line::UserWeak { origin, hash, host } => {
                 let seen = self.see(origin);
@@ -148,26 +150,28 @@ impl Director {
             }
             Line::HostRemove { origin, ip } => {
                 if let Seen::First(origin) = self.see(origin) {
-                    self.remove_host(ip, now);
+                    // Lookups that go on with it tell of users who are elsewhere now: after this.
                     self.broadcast(&Line::HostRemove { origin, ip }, except);
+                    self.remove_host(ip, now);
                 }
             }
             Line::HostFlush { origin, ip } => {
                 if let Seen::First(origin) = self.see(origin) {
-                    self.flush_host(ip, now);
                     self.broadcast(&Line::HostFlush { origin, ip }, except);
+                    self.flush_host(ip, now);
                 }
             }
-            Line::UserMove { origin, hash, host } => {
+            Line::UserMove { origin, hash, host, generation } => {
                 if let Seen::First(origin) = self.see(origin) {
-                    self.user_move_received(id, origin, hash, host, now);
+                    self.user_move_received(id, origin, hash, host, generation, now);
                 }
             }
-            Line::UserKilled { hash, count } => self.user_killed_received(hash, count, now),
-            Line::UserKilledEverywhere { origin, hash, kicked } => {
+            Line::UserKilled { hash, token: Some(token) } => self.kill_token_received(hash, token, now),
+            Line::UserKilled { hash, token: None } => self.user_killed_received(hash, now),
+            Line::UserKilledEverywhere { origin, hash, of } => {
                 if let Seen::First(origin) = self.see(origin) {
-                    self.broadcast(&Line::UserKilledEverywhere { origin, hash, kicked }, except);
-                    self.user_killed_everywhere(hash, kicked, now);
+                    self.broadcast(&Line::UserKilledEverywhere { origin, hash, of }, except);
+                    self.user_killed_everywhere(hash, of, now);
                 }
             }
             Line::UserKick { origin, username } => {
@@ -189,7 +193,7 @@ impl Director {
                     self.broadcast(&Line::UserKickHash { origin, hash, except: spared }, except);
                 }
             }
-            Line::Director { address } => self.director_received(id, address),
+            Line::Director { address, name } => self.director_received(id, address, name, now),
             Line::DirectorRemove { address } => self.director_remove_received(source, address, now),
             Line::Sync { origin, info } => self.sync_received(id, origin, info, now),
             Line::Ping { .. } => self.ping_received(id, now),
@@ -215,40 +219,6 @@ impl Director {
     }
 
     // Members
-
-    fn director_received(&mut self, id: ConnectionId, address: SocketAddr) {
-        if address == self.ring.members.self_address() {
-            return;
-        }
-        let done = self.link(id).is_some_and(|link| link.done);
-        match self.ring.members.get_mut(address) {
-            Some(member) if member.removed => return,
-            Some(member) => {
-                if done {
-                    member.reset_network_failure();
-                }
-                member.forget_numbers();
-            }
-            None => {
-                info!("{}: Adding director {address} to the ring", Label(self, id));
-                self.ring.members.add(address);
-            }
-        }
-        // We ought to be connected to a member that is nearer than our right, so it is probably dead: this is what
-        // keeps DIRECTOR from going round for ever.
-        let right = self.ring.right.and_then(|right| self.link(right)).map(|link| link.peer);
-        if right.is_some_and(|right| self.ring.members.is_better_right(address, right)) {
-            return;
-        }
-        let source = self.link(id).and_then(|link| link.member);
-        self.forward_director(address, source);
-    }
-
-    /// Tells the others of a member.
-    pub(crate) fn forward_director(&mut self, address: SocketAddr, source: Option<SocketAddr>) {
-        self.ring.change_counter = self.ring.change_counter.wrapping_add(1);
-        self.broadcast(&Line::Director { address }, Except::Member(source));
-    }
 
     fn director_remove_received(&mut self, source: Option<SocketAddr>, address: SocketAddr, now: Now) {
         if address == self.ring.members.self_address() {
@@ -299,12 +269,56 @@ impl Director {
         self.broadcast(&Line::Host { origin, host }, Except::Nobody);
     }
 
-    /// Adds a host that a line or an administrator names.
-    pub(crate) fn add_host(&mut self, line: &HostLine<'_>) -> Option<HostNumber> {
-        if !line.tag.is_empty() && self.ring.min_minor < minor::TAGS {
-            error!("Host {} can't be added: it has a tag, and there are directors in the ring that know none", line.ip);
+    /// Adds a host that another director names. If it has a tag and users may be sent there, links to directors that know no
+    /// tags end, before any of them hears of it: they would take it for one without.
+    fn add_told_host(&mut self, line: &HostLine<'_>, now: Now) -> Option<HostNumber> {
+        if !line.tag.is_empty() && self.tuning.ring_minor < minor::TAGS {
+            tell_of_refused_tag(line.ip);
             return None;
         }
+        let number = self.add_host(line)?;
+        self.part_from_tagless(number, now);
+        Some(number)
+    }
+
+    /// A host has come, or is another: if it has a tag and users may be sent there, directors that know no tags can't be our
+    /// neighbours any more.
+    fn part_from_tagless(&mut self, number: HostNumber, now: Now) {
+        if !self.hosts.get(number).is_some_and(|host| self.is_tagged(host)) {
+            return;
+        }
+        for id in self.ring.links.clone() {
+            if let Some(peer_minor) = self.link(id).and_then(|link| link.minor)
+                && peer_minor < minor::TAGS
+            {
+                self.refuse_link(id, &Self::refusal_of_tagless(peer_minor), now);
+            }
+        }
+    }
+
+    /// Whether directors that know no tags would send the wrong users to a host.
+    pub(crate) fn is_tagged(&self, host: &Host) -> bool {
+        host.vhosts > 0 && !self.hosts.tag_name(host.tag).is_empty()
+    }
+
+    pub(crate) fn refusal_of_tagless(peer_minor: u32) -> Refusal {
+        Refusal::plain(format!(
+            "It speaks version {MAJOR}.{peer_minor}, which knows no tags, and some of our mail servers have tags"
+        ))
+    }
+
+    /// Whether a host with a tag may come into the ring: not while there is a director that knows none, as far as we know.
+    /// If it has gone meanwhile, our SYNC finds that out, and the next one may.
+    pub(crate) fn may_have_tags(&mut self) -> bool {
+        let may = self.lowest_minor() >= minor::TAGS;
+        if !may {
+            self.want_sync();
+        }
+        may
+    }
+
+    /// Adds a host that a line or an administrator names.
+    pub(crate) fn add_host(&mut self, line: &HostLine<'_>) -> Option<HostNumber> {
         let tag = self.hosts.intern_tag(&line.tag);
         let updown = line.updown.unwrap_or(UpDown { down: false, changed_secs: 0 });
         let number = self.hosts.add(Host {
@@ -334,14 +348,21 @@ impl Director {
     fn host_received(&mut self, id: ConnectionId, origin: Origin, line: &HostLine<'_>, now: Now) {
         let source = self.link(id).and_then(|link| link.member);
         let Some(number) = self.hosts.find(line.ip) else {
-            if let Some(number) = self.add_host(line) {
+            if let Some(number) = self.add_told_host(line, now) {
                 info!("{}: Host {} added with {} vhosts", Label(self, id), line.ip, line.vhosts);
-                self.broadcast(&Line::Host { origin, host: line.clone() }, Except::Member(source));
+                if self.ring.removed_hosts.remove(&line.ip) {
+                    // It was removed and changed at the same moment. Others may have heard of it the other way round, and
+                    // have it no more; and an older member may hide that from the hosts-hash. Whoever hears this has heard
+                    // of the removal from us before, or from others before that.
+                    self.originate_host(number);
+                } else {
+                    self.broadcast(&Line::Host { origin, host: line.clone() }, Except::Member(source));
+                }
                 self.host_changed(number, now);
             }
             return;
         };
-        let Some(forward) = self.merge_host(id, number, line, false) else { return };
+        let Some((number, forward)) = self.merge_host(id, number, line, None, now) else { return };
         match forward {
             MergedHost::Theirs => {
                 let host = HostLine { updown: self.host_line(number).and_then(|host| host.updown), ..line.clone() };
@@ -352,14 +373,17 @@ impl Director {
         self.host_changed(number, now);
     }
 
-    /// Takes what a line says of a known host. `None`: nothing new.
+    /// Takes what a line says of a known host, live or in a handshake. `None`: nothing new. Else the host's number, which
+    /// may be another one now, and whose state it has.
     fn merge_host(
         &mut self,
         id: ConnectionId,
         number: HostNumber,
         line: &HostLine<'_>,
-        replace: bool,
-    ) -> Option<MergedHost> {
+        handshake: Option<HostMode>,
+        now: Now,
+    ) -> Option<(HostNumber, MergedHost)> {
+        let replace = handshake == Some(HostMode::Replace);
         let host = self.hosts.get(number)?;
         let theirs = line.updown.unwrap_or(UpDown { down: host.down, changed_secs: host.updown_changed_secs });
         let same_tag = self.hosts.tag_name(host.tag) == &*line.tag;
@@ -380,14 +404,19 @@ impl Director {
         let (mut vhosts, mut down) = (line.vhosts, theirs.down);
         let mut changed_secs = host.updown_changed_secs.max(theirs.changed_secs);
         let mut merged = MergedHost::Theirs;
+        let mut takes_tag = !same_tag;
         if replace {
             changed_secs = theirs.changed_secs;
-        } else if host.desynced {
-            // Two changes at once: everybody must end with the same, whichever came first.
+        } else if host.desynced || handshake.is_some() {
+            // Two changes at once: everybody must end with the same, whichever came first. Two that meet have been changed
+            // apart, and each may have told the other already.
             merged = MergedHost::Ours;
+            takes_tag = *line.tag < *self.hosts.tag_name(host.tag);
             vhosts = vhosts.min(host.vhosts);
             if host.down != theirs.down {
-                if host.updown_changed_secs == theirs.changed_secs {
+                if cfg!(feature = "canary-host-conflict-by-arrival") {
+                    down = theirs.down;
+                } else if host.updown_changed_secs == theirs.changed_secs {
                     down = true;
                     // Members of the original take the newer time: so they end with this as well.
                     changed_secs = changed_secs.saturating_add(1);
@@ -409,7 +438,7 @@ impl Director {
             info!("{}: Host {ip} is {}", Label(self, id), if down { "down" } else { "up" });
         }
         let mut number = number;
-        if !same_tag {
+        if takes_tag {
             error!(
                 "{}: Host {ip} changed its tag from '{}' to '{}': its users are forgotten",
                 Label(self, id),
@@ -418,18 +447,19 @@ impl Director {
             );
             number = self.forget_users_of(number);
         }
-        let tag = self.hosts.intern_tag(&line.tag);
+        let new_tag = takes_tag.then(|| self.hosts.intern_tag(&line.tag));
         let hostname: Option<Box<[u8]>> = line.hostname.as_deref().map(Into::into);
         self.hosts.update(number, |host| {
             host.vhosts = vhosts;
             host.down = down;
             host.updown_changed_secs = changed_secs;
-            host.tag = tag;
+            host.tag = new_tag.unwrap_or(host.tag);
             if hostname.is_some() {
                 host.hostname = hostname;
             }
         });
-        Some(merged)
+        self.part_from_tagless(number, now);
+        Some((number, merged))
     }
 
     /// Forgets all users of a host. Returns the host's number from now on.
@@ -465,7 +495,12 @@ impl Director {
         info!("Host {ip} is removed, with {} users", self.users.count(number));
         self.forget_kills_of(number);
         self.hosts.remove(number);
-        self.users.retire(number);
+        if !self.ring.has_no_neighbours() && self.ring.removed_hosts.len() < REMOVED_HOSTS_MAX {
+            self.ring.removed_hosts.insert(ip);
+        }
+        if !cfg!(feature = "canary-users-kept-after-host-remove") {
+            self.users.retire(number);
+        }
         self.want_sweep();
         self.want_sync();
         self.retry_all_lookups(now);
@@ -497,28 +532,48 @@ impl Director {
         };
         link.unmentioned.remove(&line.ip);
         if mode == HostMode::Ignore {
+            self.correct_joiner(id, line);
             return Ok(());
         }
         let source = link.member;
-        let number = match self.hosts.find(line.ip) {
-            None => match self.add_host(line) {
-                Some(number) => number,
-                None => return Ok(()),
-            },
-            Some(number) => {
-                if self.merge_host(id, number, line, mode == HostMode::Replace).is_none() {
-                    return Ok(());
-                }
-                // Forgetting its users may have given it another number.
-                self.hosts.find(line.ip).unwrap_or(number)
-            }
+        let taken = match self.hosts.find(line.ip) {
+            None => self.add_told_host(line, now).map(|number| (number, MergedHost::Theirs)),
+            Some(number) => self.merge_host(id, number, line, Some(mode), now),
         };
-        if let Some(host) = self.host_line(number) {
-            let origin = self.new_origin();
-            self.broadcast(&Line::Host { origin, host }, Except::Member(source));
+        let Some((number, merged)) = taken else { return Ok(()) };
+        match merged {
+            MergedHost::Theirs => {
+                if let Some(host) = self.host_line(number) {
+                    let origin = self.new_origin();
+                    self.broadcast(&Line::Host { origin, host }, Except::Member(source));
+                }
+            }
+            MergedHost::Ours => self.originate_host(number),
         }
         self.host_changed(number, now);
         Ok(())
+    }
+
+    /// Somebody joins us with a backend that is not as we have it. He takes over the ring's from his left, unless that one
+    /// joins as well; what he still has then the hosts-hash shows, and all get it. A member below 1.6 hides that: so where
+    /// there may be one the joiner is told at once.
+    fn correct_joiner(&mut self, id: ConnectionId, line: &HostLine<'_>) {
+        let link_minor = self.link(id).and_then(|link| link.minor).unwrap_or(self.tuning.ring_minor);
+        if link_minor.min(self.ring.min_minor) >= minor::UPDOWN {
+            return;
+        }
+        let Some(number) = self.hosts.find(line.ip) else {
+            let origin = self.new_origin();
+            self.send(id, &Line::HostRemove { origin, ip: line.ip });
+            return;
+        };
+        let same = |host: &Host| host.vhosts == line.vhosts && self.hosts.tag_name(host.tag) == &*line.tag;
+        if !self.hosts.get(number).is_some_and(same)
+            && let Some(host) = self.host_line(number)
+        {
+            let origin = self.new_origin();
+            self.send(id, &Line::Host { origin, host });
+        }
     }
 
     pub(crate) fn handshake_hosts_end(&mut self, id: ConnectionId, now: Now) {
@@ -540,6 +595,11 @@ impl Director {
         member.weak_repeated.1 += 1;
         member.weak_repeated.1 <= WEAK_REPEAT_MAX
     }
+}
+
+/// A host can't come into the ring.
+pub(crate) fn tell_of_refused_tag(ip: IpAddr) {
+    error!("Host {ip} can't be added: it has a tag, and there are directors in the ring that know none");
 }
 
 /// Whose state a merged host has, and so in whose name it goes on.

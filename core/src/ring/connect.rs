@@ -8,12 +8,14 @@ use log::{debug, info, warn};
 use crate::director::Director;
 use crate::time::{Instant, Now};
 use crate::timers::Timer;
-use crate::wire::ring::MINOR;
 
 /// At least this long between tries: reconnects never spin.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// For this long without a right, everybody is tried every [`RETRY_PAUSE`] before we accept to be alone.
 const ALONE_PATIENCE: Duration = Duration::from_secs(20);
+/// And for this long while others say who they are on links that break again: they are there, and serve as we would. But
+/// those whose links never last are no neighbours.
+const BROKEN_LINKS_PATIENCE: Duration = Duration::from_secs(120);
 /// Alone, somebody is tried this often at least: being split is the worst state, and a try costs nothing.
 const ALONE_PAUSE_MAX: Duration = Duration::from_secs(5);
 /// A right that is not the preferred one is given this long before the preferred one is tried again.
@@ -43,7 +45,13 @@ impl Director {
             self.start_link(address, why, now);
             return;
         }
-        let patient = now.instant.saturating_since(alone_since) < ALONE_PATIENCE;
+        let waited = now.instant.saturating_since(alone_since);
+        let speaks = |address: &SocketAddr| {
+            let member = self.ring.members.get(*address).filter(|member| !member.is_banned(now.instant));
+            let spoke_at = member.and_then(|member| member.spoke_at);
+            spoke_at.is_some_and(|at| now.instant.saturating_since(at) < ALONE_PATIENCE)
+        };
+        let patient = waited < ALONE_PATIENCE || (waited < BROKEN_LINKS_PATIENCE && others.iter().any(speaks));
         // A member whose last failure lies before we lost our right may be well: it is asked first.
         let untried = others.iter().any(|&address| {
             let failure = self.ring.members.get(address).and_then(|member| member.network_failure);
@@ -101,6 +109,7 @@ impl Director {
         self.timers.clear(Timer::Reconnect);
         self.neighbours_changed(now);
         self.send_held_syncs();
+        self.send_held_kills(now);
     }
 
     /// Nobody can be reached, after honest tries: we serve alone.
@@ -120,7 +129,8 @@ impl Director {
             return;
         }
         self.ring.alone = true;
-        self.ring.min_minor = MINOR;
+        self.ring.min_minor = self.tuning.ring_minor;
+        self.end_kills_alone(now);
         self.ring_synced(now);
     }
 

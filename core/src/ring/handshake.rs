@@ -9,9 +9,10 @@ use crate::connections::{Kind, Phase};
 use crate::contract::ConnectionId;
 use crate::director::Director;
 use crate::ring::link::{Label, Refusal};
+use crate::ring::users::HandshakeUser;
 use crate::time::Now;
 use crate::timers::Timer;
-use crate::wire::ring::{Line, MAJOR, MINOR, NAME, minor};
+use crate::wire::ring::{Line, MAJOR, NAME, minor};
 
 /// The side that connected waits this long for DONE after it last could send something.
 pub(crate) const DONE_TIMEOUT_OUTGOING: Duration = Duration::from_secs(30);
@@ -66,8 +67,8 @@ impl Director {
                 self.handshake_hosts_end(id, now);
                 Ok(())
             }
-            Line::HandshakeUser { hash, host, timestamp_secs, weak } => {
-                self.handshake_user(id, hash, host, timestamp_secs, weak, now);
+            Line::HandshakeUser { hash, host, timestamp_secs, weak, moved } => {
+                self.handshake_user(id, HandshakeUser { hash, host, timestamp_secs, weak, moved }, now);
                 Ok(())
             }
             Line::Options { options } => {
@@ -93,14 +94,13 @@ impl Director {
         if major != MAJOR {
             return Err(Refusal::protocol(format!("Incompatible protocol version: {major} instead of {MAJOR}")));
         }
-        let tagged = |host: &crate::hosts::Host| host.vhosts > 0 && !self.hosts.tag_name(host.tag).is_empty();
-        if peer_minor < minor::TAGS && self.hosts.iter().any(|(_, host)| tagged(host)) {
-            return Err(Refusal::plain(format!(
-                "It speaks version {MAJOR}.{peer_minor}, which knows no tags, and some of our mail servers have tags"
-            )));
+        if peer_minor < minor::TAGS && self.hosts.iter().any(|(_, host)| self.is_tagged(host)) {
+            return Err(Self::refusal_of_tagless(peer_minor));
         }
+        let own_minor = self.tuning.ring_minor;
         let link = self.link_mut(id).expect("the link is there");
-        link.minor = Some(peer_minor.min(MINOR));
+        link.minor = Some(peer_minor.min(own_minor));
+        link.members_told.clear();
         if link.outgoing {
             self.send_handshake(id);
         }
@@ -126,6 +126,8 @@ impl Director {
     /// Adds users to the output of a handshake when little of it is left, and its end when there are no more.
     /// Returns false when it has looked at enough for one call without finding anybody.
     pub(crate) fn produce_users(&mut self, id: ConnectionId) -> bool {
+        self.connections.lend_buffer(id);
+        let lowest_minor = self.lowest_minor();
         let Some(connection) = self.connections.get_mut(id) else { return true };
         let buffered = connection.buffered();
         let Kind::Ring(link) = &mut connection.kind else { return true };
@@ -133,7 +135,7 @@ impl Director {
             return true;
         }
         let Some(mut cursor) = link.users.take() else { return true };
-        let peer_minor = link.minor.unwrap_or(MINOR);
+        let peer_minor = link.minor.unwrap_or(self.tuning.ring_minor);
         let mut count = 0;
         let mut empty_looks = 0;
         let out = connection.output_mut();
@@ -158,6 +160,7 @@ impl Director {
                         host: host.ip,
                         timestamp_secs: u64::from(user.timestamp_secs),
                         weak: user.weak,
+                        moved: self.kills.moved(user, lowest_minor),
                     };
                     line.write(peer_minor, out);
                     count += 1;
@@ -200,6 +203,9 @@ impl Director {
             }
             link.me_received = true;
             self.timers.set(Timer::Handshake(id), now.instant + DONE_TIMEOUT_OUTGOING);
+            if let Some(member) = self.ring.members.get_mut(address) {
+                member.spoke_at = Some(now.instant);
+            }
             return Ok(());
         }
         if address == self.ring.members.self_address() {
@@ -221,6 +227,7 @@ impl Director {
         if member.is_banned(now.instant) {
             return Err(Refusal::plain("Its last protocol failure was a short while ago"));
         }
+        member.spoke_at = Some(now.instant);
         match self.ring.left {
             None => {
                 let member = self.ring.members.get_mut(address).expect("just added");
@@ -259,7 +266,7 @@ impl Director {
         self.link_is_done(id, now);
         self.send(id, &Line::Done);
         let address = self.link(id).and_then(|link| link.member).expect("ME comes before DONE");
-        self.forward_director(address, Some(address));
+        self.forward_director(address, None, Some(address), now);
         let replaces = match self.ring.left {
             None => true,
             Some(left) => self.link(left).and_then(|link| link.member) == Some(address),

@@ -14,7 +14,7 @@ use crate::ring::handshake::{DONE_TIMEOUT_INCOMING, DONE_TIMEOUT_OUTGOING};
 use crate::time::{Instant, Now};
 use crate::timers::Timer;
 use crate::users::Cursor;
-use crate::wire::ring::{LINE_MAX_BYTES, Line, MAJOR, MINOR, NAME};
+use crate::wire::ring::{LINE_MAX_BYTES, Line, MAJOR, NAME};
 
 /// Connecting may take this long.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -45,6 +45,8 @@ pub(crate) struct Link {
     pub(crate) member: Option<SocketAddr>,
     /// The peer's minor version, at most ours, once VERSION was read.
     pub(crate) minor: Option<u32>,
+    /// The members of which the peer was told that they have come back, before its VERSION came.
+    pub(crate) members_told: BTreeSet<SocketAddr>,
     pub(crate) me_received: bool,
     /// The handshake is finished.
     pub(crate) done: bool,
@@ -82,6 +84,7 @@ impl Link {
             peer,
             member: outgoing.then_some(peer),
             minor: None,
+            members_told: BTreeSet::new(),
             me_received: false,
             done: false,
             detached: false,
@@ -233,13 +236,13 @@ impl Director {
         let members: Vec<_> =
             self.ring.members.iter().filter(|(_, member)| !member.removed).map(|(address, _)| address).collect();
         for address in members {
-            self.send(id, &Line::Director { address });
+            self.send(id, &Line::Director { address, name: None });
         }
     }
 
     /// VERSION and ME.
     fn greet(&mut self, id: ConnectionId, now: Now) {
-        self.send(id, &Line::Version { name: NAME.as_bytes().into(), major: MAJOR, minor: MINOR });
+        self.send(id, &Line::Version { name: NAME.as_bytes().into(), major: MAJOR, minor: self.tuning.ring_minor });
         let address = self.ring.members.self_address();
         self.send(id, &Line::Me { address, unix_secs: now.unix_secs });
         self.timers.set(Timer::Handshake(id), now.instant + ME_TIMEOUT);
@@ -374,7 +377,7 @@ impl Director {
         if link.detached {
             return false;
         }
-        let result = match Line::parse(line, link.minor.unwrap_or(MINOR)) {
+        let result = match Line::parse(line, link.minor.unwrap_or(self.tuning.ring_minor)) {
             Ok(parsed) => self.link_command(id, parsed, now),
             Err(error) => Err(Refusal::protocol(error.to_string())),
         };
@@ -384,6 +387,22 @@ impl Director {
                 self.refuse_link(id, &refusal, now);
                 false
             }
+        }
+    }
+
+    /// The users of a handshake that are news go on to others: while those take them slowly, no more are read. Links
+    /// that are finished are always read, so no circle of directors can wait for each other.
+    pub(crate) fn update_link_reading(&mut self, id: ConnectionId) {
+        let Some(link) = self.link(id) else { return };
+        if link.detached || (link.done && self.connections.is_reading(id)) {
+            return;
+        }
+        let finished = self.ring.links.iter().filter(|&&other| self.link(other).is_some_and(|link| link.done));
+        let buffered = finished.filter_map(|&other| self.connections.get(other)).map(Connection::buffered).max();
+        let wanted = link.done || buffered.unwrap_or(0) < self.tuning.output_buffer_bytes / 4;
+        self.connections.set_reading(id, wanted);
+        if !wanted && !self.ring.held_links.contains(&id) {
+            self.ring.held_links.push(id);
         }
     }
 
@@ -403,6 +422,12 @@ impl Director {
             link.last_output_unix_secs = now.unix_secs;
             link.bytes_out += bytes as u64;
         }
+    }
+
+    /// How many bytes the socket will have taken of a link when all that waits now has gone out.
+    pub(crate) fn output_end(&self, id: ConnectionId) -> Option<u64> {
+        let connection = self.connections.get(id)?;
+        Some(self.link(id)?.bytes_out + connection.buffered() as u64)
     }
 
     /// Figures of a link for the log.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use super::announce::Nameless;
 use crate::time::{Instant, Now};
 
 /// For this long after a protocol failure nothing is tried with a member.
@@ -42,12 +43,16 @@ pub(crate) struct Member {
     /// The last USER-WEAK number that was sent on although seen before, and how often.
     pub(crate) weak_repeated: (u32, u32),
     pub(crate) sync_seen: Option<SyncSeen>,
+    /// DIRECTOR lines about it that had no name.
+    pub(crate) nameless: Nameless,
     /// When a SYNC of its told us last that it had restarted.
     pub(crate) restart_believed: Option<Instant>,
     /// The hosts-hash in its SYNC that differed from ours once.
     pub(crate) differing_hosts_hash: Option<u32>,
     pub(crate) network_failure: Option<Failure>,
     pub(crate) protocol_failure: Option<Failure>,
+    /// When it last said who it is: then it was there.
+    pub(crate) spoke_at: Option<Instant>,
     /// Failed tries in a row: the pause before the next grows with it.
     tries_failed: u32,
     /// Links in a row that were made and broke early.
@@ -65,10 +70,12 @@ impl Member {
             seq_seen: 0,
             weak_repeated: (0, 0),
             sync_seen: None,
+            nameless: Nameless::default(),
             restart_believed: None,
             differing_hosts_hash: None,
             network_failure: None,
             protocol_failure: None,
+            spoke_at: None,
             tries_failed: 0,
             flaps: 0,
             tried_at: None,
@@ -76,8 +83,16 @@ impl Member {
         }
     }
 
+    /// Whether there are numbers of its to forget.
+    pub(crate) fn has_numbers(&self) -> bool {
+        self.seq_seen != 0 || self.sync_seen.is_some()
+    }
+
     /// It may have restarted: what it numbers begins anew.
     pub(crate) fn forget_numbers(&mut self) {
+        if cfg!(feature = "canary-restarted-member-not-heard") {
+            return;
+        }
         self.seq_seen = 0;
         self.weak_repeated = (0, 0);
         self.sync_seen = None;

@@ -2,8 +2,9 @@
 //!
 //! The state machine of the ring is spread over this folder by what happens: [`link`] (the life of one connection),
 //! [`handshake`] (its beginning), [`connect`] (who is our right), [`placement`] (who is our left), [`commands`] (what the
-//! others say), [`sync`] (SYNC and PING), [`users`] (merging what they say of users).
+//! others say), [`announce`] (DIRECTOR), [`sync`] (SYNC and PING), [`users`] (merging what they say of users).
 
+pub(crate) mod announce;
 pub(crate) mod commands;
 pub(crate) mod connect;
 pub(crate) mod handshake;
@@ -13,12 +14,12 @@ pub(crate) mod placement;
 pub(crate) mod sync;
 pub(crate) mod users;
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
 
 use crate::contract::ConnectionId;
 use crate::time::{Instant, Now};
-use crate::wire::ring::{MINOR, SyncInfo};
+use crate::wire::ring::SyncInfo;
 
 use members::Members;
 
@@ -36,10 +37,16 @@ pub(crate) struct Ring {
     pub(crate) seq: u32,
     /// The number of our last SYNC.
     pub(crate) sync_seq: u32,
+    /// How often our SYNC was sent again since the ring was last synced.
+    pub(crate) sync_resends: u32,
+    /// A SYNC came without a hosts-hash since the ring was last synced: an older member hides who has which hosts.
+    pub(crate) hosts_hash_hidden: bool,
     /// Our SYNC has come round: everybody has what we have.
     pub(crate) synced: bool,
     /// The ring was synced once: we know what the others know.
     pub(crate) handshaked: bool,
+    /// We stood still, and our SYNC has not come round since: what we know may be old.
+    pub(crate) doubtful: bool,
     /// The lowest minor version in the ring, as our last SYNC found it.
     pub(crate) min_minor: u32,
     /// When the ring last became synced or unsynced.
@@ -50,12 +57,18 @@ pub(crate) struct Ring {
     pub(crate) last_synced_unix_secs: u64,
     /// A change was made in this batch of input: SYNC when it has been read.
     pub(crate) sync_wanted: bool,
+    /// The number of the last DIRECTOR line that we named.
+    pub(crate) director_seq: u32,
+    /// Which DIRECTOR lines were here.
+    pub(crate) director_names: announce::Names,
     /// Counts DIRECTOR lines that we sent on.
     pub(crate) change_counter: u32,
     /// What it was when our last SYNC was sent.
     pub(crate) sync_change_counter: u32,
     /// Unix time when our last SYNC was sent.
     pub(crate) sync_sent_unix_secs: u64,
+    /// Backends that were removed since the ring was last synced.
+    pub(crate) removed_hosts: BTreeSet<IpAddr>,
     /// SYNCs of others that wait for a right, by originator.
     pub(crate) held_syncs: BTreeMap<SocketAddr, (u32, Option<SyncInfo>)>,
     /// Since when we have had no right.
@@ -68,10 +81,13 @@ pub(crate) struct Ring {
     pub(crate) strays_told: Instant,
     /// Newcomers that belong elsewhere if our left proves to be alive.
     pub(crate) misplaced: Vec<ConnectionId>,
+    /// Links whose handshake is not read while its news fills the output of others.
+    pub(crate) held_links: Vec<ConnectionId>,
 }
 
 impl Ring {
-    pub(crate) fn new(self_address: SocketAddr, members: &[SocketAddr], now: Now) -> Self {
+    /// `life` is a number that differs from that of the director's earlier lives, most likely.
+    pub(crate) fn new(self_address: SocketAddr, members: &[SocketAddr], minor: u32, life: u32, now: Now) -> Self {
         Self {
             members: Members::new(self_address, members),
             left: None,
@@ -79,28 +95,41 @@ impl Ring {
             links: Vec::new(),
             seq: 0,
             sync_seq: 0,
+            sync_resends: 0,
+            hosts_hash_hidden: false,
             synced: false,
             handshaked: false,
-            min_minor: MINOR,
+            doubtful: false,
+            min_minor: minor,
             synced_changed: now.instant,
             last_sync_millis: 0,
             last_synced_unix_secs: now.unix_secs,
             sync_wanted: false,
+            // The others may remember names of an earlier life.
+            director_seq: life,
+            director_names: announce::Names::default(),
             change_counter: 0,
             sync_change_counter: 0,
             sync_sent_unix_secs: 0,
+            removed_hosts: BTreeSet::new(),
             held_syncs: BTreeMap::new(),
             alone_since: None,
             alone: false,
             wanted_right: None,
             strays_told: now.instant,
             misplaced: Vec::new(),
+            held_links: Vec::new(),
         }
     }
 
     /// Neither left nor right: there is nobody to wait for.
     pub(crate) fn has_no_neighbours(&self) -> bool {
         self.left.is_none() && self.right.is_none()
+    }
+
+    /// We have accepted that there is nobody but us. To have lost one's right a moment ago is not that.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.alone && self.right.is_none()
     }
 
     /// The number for the next command that we originate.

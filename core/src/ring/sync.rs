@@ -13,7 +13,7 @@ use crate::ring::link::SHORT_LIFE;
 use crate::ring::members::SyncSeen;
 use crate::time::{Instant, Now};
 use crate::timers::Timer;
-use crate::wire::ring::{Line, MINOR, Origin, PingInfo, SyncInfo, minor};
+use crate::wire::ring::{Line, Origin, PingInfo, SyncInfo, minor};
 
 /// A SYNC that has not come back is sent again after this time.
 const RESEND_PAUSE: Duration = Duration::from_secs(5);
@@ -28,6 +28,12 @@ const PING_IDLE: Duration = Duration::from_secs(15);
 const PING_IDLE_UNSYNCED: Duration = Duration::from_secs(1);
 /// A PONG that took longer is worth a warning.
 const PONG_SLOW: Duration = Duration::from_secs(5);
+
+/// After so many times that our SYNC was sent again, its number rises by so much: a few, in case that a life was short;
+/// then more than the changes of years.
+const SKIPS: [(u32, u32); 3] = [(2, 1 << 8), (4, 1 << 14), (8, 1 << 20)];
+/// A SYNC of ours with a number that is further ahead is nothing that an earlier life has said.
+const ORPHAN_AHEAD_MAX: u32 = 1 << 22;
 
 impl Director {
     /// Hosts or members have changed: everybody must have it before we are synced again.
@@ -91,7 +97,11 @@ impl Director {
     fn send_sync(&mut self, now: Now) {
         let Some(right) = self.ring.right else { return };
         let origin = Origin { address: self.ring.members.self_address(), seq: self.ring.sync_seq };
-        let info = SyncInfo { minor: MINOR, timestamp_secs: now.unix_secs, hosts_hash: self.hosts.hosts_hash() };
+        let info = SyncInfo {
+            minor: self.tuning.ring_minor,
+            timestamp_secs: now.unix_secs,
+            hosts_hash: self.hosts.hosts_hash(),
+        };
         self.send(right, &Line::Sync { origin, info: Some(info) });
         self.ring.sync_change_counter = self.ring.change_counter;
         self.ring.sync_sent_unix_secs = now.unix_secs;
@@ -110,6 +120,9 @@ impl Director {
             self.connect_right("The ring is not synced", now);
         } else {
             if self.ring.left.is_some() {
+                self.ring.sync_resends = self.ring.sync_resends.saturating_add(1);
+                self.skip_remembered_numbers();
+                self.tell_hidden_hosts();
                 self.send_sync(now);
             }
             // A ring that is not whole has to find itself: the member next to us is asked sooner than in a whole one.
@@ -118,15 +131,36 @@ impl Director {
         self.timers.set_earlier(Timer::SyncResend, now.instant + RESEND_PAUSE);
     }
 
+    /// Our SYNC does not come back although it was sent several times. Somebody may remember a higher number of ours,
+    /// from an earlier life whose clock was ahead of the present one, and take ours for stale: so we go beyond.
+    fn skip_remembered_numbers(&mut self) {
+        if let Some((_, skipped)) = SKIPS.iter().find(|(resends, _)| *resends == self.ring.sync_resends) {
+            self.ring.sync_seq = self.ring.sync_seq.saturating_add(*skipped);
+        }
+    }
+
+    /// Our SYNC does not come back although it was sent several times. Somebody may have dropped it because he has other
+    /// hosts; if his own SYNC comes without a hosts-hash, only this tells that he may lack some of ours.
+    fn tell_hidden_hosts(&mut self) {
+        let resends = self.ring.sync_resends;
+        if self.ring.hosts_hash_hidden && resends > 1 && resends.is_power_of_two() {
+            self.resend_hosts();
+        }
+    }
+
     /// The ring is in one state.
     pub(crate) fn ring_synced(&mut self, now: Now) {
         let millis = now.instant.saturating_since(self.ring.synced_changed).as_millis();
         self.timers.clear(Timer::SyncResend);
+        self.ring.sync_resends = 0;
+        self.ring.hosts_hash_hidden = false;
         self.ring.last_synced_unix_secs = now.unix_secs;
+        self.ring.doubtful = false;
         if !self.ring.synced {
             self.ring.synced = true;
             self.ring.last_sync_millis = u64::try_from(millis).unwrap_or(u64::MAX);
             self.ring.synced_changed = now.instant;
+            self.hasten_kills(now);
         }
         if !self.ring.handshaked {
             self.ring.handshaked = true;
@@ -145,6 +179,7 @@ impl Director {
     }
 
     fn clear_desynced(&mut self) {
+        self.ring.removed_hosts.clear();
         let desynced: Vec<HostNumber> =
             self.hosts.iter().filter(|(_, host)| host.desynced).map(|(number, _)| number).collect();
         for number in desynced {
@@ -154,6 +189,7 @@ impl Director {
 
     /// SYNC came.
     pub(crate) fn sync_received(&mut self, id: ConnectionId, origin: Origin, info: Option<SyncInfo>, now: Now) {
+        self.ring.hosts_hash_hidden |= info.is_none_or(|info| info.hosts_hash == 0);
         if origin.address == self.ring.members.self_address() {
             self.own_sync_received(origin.seq, info, now);
             return;
@@ -171,6 +207,12 @@ impl Director {
     }
 
     fn own_sync_received(&mut self, seq: u32, info: Option<SyncInfo>, now: Now) {
+        if seq > self.ring.sync_seq && seq - self.ring.sync_seq <= ORPHAN_AHEAD_MAX {
+            // It is of an earlier life, and whoever it has passed takes what has a lower number for stale.
+            self.ring.sync_seq = seq;
+            self.sync(now);
+            return;
+        }
         if seq != self.ring.sync_seq || self.ring.synced || self.ring.has_no_neighbours() {
             return;
         }
@@ -180,7 +222,7 @@ impl Director {
                 self.sync(now);
                 return;
             }
-            self.ring.min_minor = info.minor.min(MINOR);
+            self.ring.min_minor = info.minor.min(self.tuning.ring_minor);
         } else {
             self.ring.min_minor = minor::UPDOWN - 1;
         }
@@ -204,7 +246,9 @@ impl Director {
                 member.restart_believed = Some(now.instant);
                 *seen = SyncSeen { seq: origin.seq, timestamp_secs, forwarded: 0 };
             }
-            Some(seen) if origin.seq == seen.seq && timestamp_secs == seen.timestamp_secs => {
+            // Copies that were sent at different times may be on their way at once: each an older one than the last that was
+            // here, they would count as new in turn, for ever.
+            Some(seen) if origin.seq == seen.seq && timestamp_secs <= seen.timestamp_secs => {
                 if seen.forwarded >= FORWARD_MAX {
                     return false;
                 }
@@ -233,12 +277,16 @@ impl Director {
             return true;
         }
         member.differing_hosts_hash = None;
-        let info = info.map(|info| SyncInfo { minor: info.minor.min(MINOR), ..info });
+        let own_minor = self.tuning.ring_minor;
+        let info = info.map(|info| SyncInfo { minor: info.minor.min(own_minor), ..info });
         self.forward_sync(origin, info);
         true
     }
 
     fn forward_sync(&mut self, origin: Origin, info: Option<SyncInfo>) {
+        if cfg!(feature = "canary-sync-not-forwarded") {
+            return;
+        }
         match self.ring.right {
             Some(right) => self.send(right, &Line::Sync { origin, info }),
             None => {

@@ -1,20 +1,22 @@
 //! Merging what other directors say of users (ring protocol, "Users").
 
-use std::net::IpAddr;
+use std::cmp::Ordering;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use log::{debug, error, warn};
 
 use crate::contract::ConnectionId;
 use crate::director::Director;
-use crate::hosts::HostNumber;
+use crate::hosts::{HostNumber, TagNumber};
 use crate::kick::{Command as Kick, Purpose};
+use crate::moves::{Mover, Place};
 use crate::ring::commands::{Except, Seen};
 use crate::ring::link::Label;
 use crate::time::Now;
 use crate::timers::Timer;
-use crate::users::{Expired, User, UserSlot};
-use crate::wire::ring::{Line, Origin};
+use crate::users::{Expired, Generation, User, UserSlot};
+use crate::wire::ring::{Line, Moved, Origin};
 
 /// At most so many users are looked at for expiry in one call.
 const EXPIRE_BATCH: usize = 4096;
@@ -32,6 +34,17 @@ struct Incoming {
     host: HostNumber,
     timestamp_secs: u32,
     weak: bool,
+    moved: Moved,
+}
+
+/// What a handshake says of a user.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HandshakeUser {
+    pub(crate) hash: u32,
+    pub(crate) host: IpAddr,
+    pub(crate) timestamp_secs: u64,
+    pub(crate) weak: bool,
+    pub(crate) moved: Moved,
 }
 
 /// What came of it.
@@ -43,6 +56,10 @@ enum Merged {
     Changed,
     /// What we have stands: everybody hears it, the sender too.
     OursStands,
+    /// What we have comes of a later move: the sender hears it.
+    OursIsLater,
+    /// There was a later move, of which we have not heard: others may not either.
+    TheirsIsLater,
     /// There were two: the lower address has won, everybody hears it, and the other's sessions are kicked.
     Conflict,
 }
@@ -51,6 +68,12 @@ impl Director {
     /// Whether a user with this timestamp has expired.
     pub(crate) fn is_expired(&self, timestamp_secs: u32, now: Now) -> bool {
         u64::from(timestamp_secs) + u64::from(self.tuning.user_expire_secs) <= now.unix_secs
+    }
+
+    /// Whether this user, whose tag is that of the host, is weak.
+    fn is_weak(&self, hash: u32, host: HostNumber) -> bool {
+        let slot = self.hosts.get(host).and_then(|host| self.users.find(hash, host.tag));
+        slot.is_some_and(|slot| self.users.get(slot).weak)
     }
 
     /// Whether another director may have dropped a user already, or will soon.
@@ -66,9 +89,38 @@ impl Director {
 
     /// Tells the others who is where.
     pub(crate) fn send_user(&mut self, user: User, except: Except) {
-        let Some(host) = self.hosts.get(user.host).map(|host| host.ip) else { return };
+        if let Some(line) = self.user_line(user) {
+            self.broadcast(&line, except);
+        }
+    }
+
+    /// Tells one director who is where.
+    fn answer_user(&mut self, id: ConnectionId, user: User) {
+        if let Some(line) = self.user_line(user) {
+            self.send(id, &line);
+        }
+    }
+
+    fn user_line(&self, user: User) -> Option<Line<'static>> {
+        let host = self.hosts.get(user.host)?.ip;
         let timestamp_secs = Some(u64::from(user.timestamp_secs));
-        self.broadcast(&Line::User { hash: user.hash, host, timestamp_secs }, except);
+        Some(Line::User { hash: user.hash, host, timestamp_secs, moved: self.kills.moved(user, self.lowest_minor()) })
+    }
+
+    /// Tells the others of a user who was refreshed here, unless we have told them just that in this same second.
+    ///
+    /// Who has heard it knows nothing more by hearing it again: the timestamp is the same, so nobody takes the second one
+    /// for a refresh or sends it on, Dovecot's directors no more than ours; and a link that was made in between begins
+    /// with all users. Whatever changes about the user here clears the mark, be it only that a move has ended.
+    pub(crate) fn tell_user(&mut self, slot: UserSlot, user: User, now: Now) {
+        // Older directors take every USER for a refresh; so after a step of our clock it is not the mark alone that counts.
+        let this_second = user.timestamp_secs == clamp_secs(now.unix_secs);
+        if !this_second || !self.users.is_told(slot) {
+            if !self.ring.links.is_empty() {
+                self.send_user(user, Except::Nobody);
+            }
+            self.users.set_told(slot);
+        }
     }
 
     /// USER.
@@ -78,6 +130,7 @@ impl Director {
         hash: u32,
         host: IpAddr,
         timestamp_secs: Option<u64>,
+        moved: Moved,
         now: Now,
     ) {
         let source = match self.link_mut(id) {
@@ -106,17 +159,41 @@ impl Director {
                 }
             }
         };
-        if self.is_expired(refresh, now) {
+        let refresh = if !self.is_expired(refresh, now) {
+            refresh
+        } else if self.is_weak(hash, host) {
+            // Who says so has heard the question, and his clock is behind. Whoever asked hears it come round, but for us there
+            // may be no other answer.
+            clamp_secs(now.unix_secs)
+        } else {
             return;
-        }
-        let incoming = Incoming { hash, host, timestamp_secs: refresh, weak: false };
+        };
+        let incoming = Incoming { hash, host, timestamp_secs: refresh, weak: false, moved };
         let (merged, user) = self.merge_user(incoming, now);
-        self.tell_merged(merged, user, Except::Member(source), now);
+        match merged {
+            Merged::OursIsLater => self.answer_user(id, user),
+            Merged::TheirsIsLater => self.take_later_move(incoming, source, now),
+            _ => self.tell_merged(merged, user, Except::Member(source), now),
+        }
+    }
+
+    /// A user was moved while we were elsewhere: he is not let in there before his old sessions here are gone. If the move
+    /// is under way, then not before all are.
+    fn take_later_move(&mut self, incoming: Incoming, source: Option<SocketAddr>, now: Now) {
+        let Incoming { hash, host, timestamp_secs, moved, .. } = incoming;
+        let Some((tag, ip)) = self.hosts.get(host).map(|host| (host.tag, host.ip)) else { return };
+        let known = self.users.find(hash, tag).map_or(0, |slot| self.users.get(slot).timestamp_secs);
+        let timestamp_secs = timestamp_secs.max(known);
+        let line = Line::User { hash, host: ip, timestamp_secs: Some(u64::from(timestamp_secs)), moved };
+        // It goes on before anything that is said of its kill.
+        self.broadcast(&line, Except::Member(source));
+        let generation = moved.generation.unwrap_or_default();
+        self.begin_kill(hash, tag, Place { host, generation, timestamp_secs }, Mover::other(moved.of_move), now);
     }
 
     fn tell_merged(&mut self, merged: Merged, user: User, except: Except, now: Now) {
         match merged {
-            Merged::Unchanged => {}
+            Merged::Unchanged | Merged::OursIsLater | Merged::TheirsIsLater => {}
             Merged::Changed => self.send_user(user, except),
             Merged::OursStands => self.send_user(user, Except::Nobody),
             Merged::Conflict => {
@@ -144,7 +221,8 @@ impl Director {
         let Some(tag) = self.hosts.get(number).map(|host| host.tag) else { return };
         match seen {
             Seen::First(origin) => {
-                let incoming = Incoming { hash, host: number, timestamp_secs: clamp_secs(now.unix_secs), weak: true };
+                let timestamp_secs = clamp_secs(now.unix_secs);
+                let incoming = Incoming { hash, host: number, timestamp_secs, weak: true, moved: Moved::UNKNOWN };
                 let (merged, user) = self.merge_user(incoming, now);
                 if user.weak {
                     self.broadcast(&Line::UserWeak { origin, hash, host }, Except::Link(id));
@@ -161,7 +239,7 @@ impl Director {
             Seen::Own => {
                 // The whole ring has seen it: he is as good as refreshed everywhere.
                 let Some(slot) = self.users.find(hash, tag) else { return };
-                if !self.users.get(slot).weak {
+                if !self.users.get(slot).weak || cfg!(feature = "canary-weak-not-cleared") {
                     return;
                 }
                 self.users.set_weak(slot, false);
@@ -174,15 +252,8 @@ impl Director {
     }
 
     /// A user of a handshake.
-    pub(crate) fn handshake_user(
-        &mut self,
-        id: ConnectionId,
-        hash: u32,
-        host: IpAddr,
-        timestamp_secs: u64,
-        weak: bool,
-        now: Now,
-    ) {
+    pub(crate) fn handshake_user(&mut self, id: ConnectionId, user: HandshakeUser, now: Now) {
+        let HandshakeUser { hash, host, timestamp_secs, weak, moved } = user;
         if let Some(link) = self.link_mut(id) {
             link.users_received += 1;
         }
@@ -203,22 +274,31 @@ impl Director {
         if self.is_expired(timestamp_secs, now) {
             return;
         }
-        let incoming = Incoming { hash, host: number, timestamp_secs, weak };
+        let incoming = Incoming { hash, host: number, timestamp_secs, weak, moved };
         let (merged, user) = self.merge_user(incoming, now);
-        // What is news to us is news to nobody else; a conflict is.
-        if merged == Merged::Conflict {
-            self.tell_merged(merged, user, Except::Nobody, now);
+        let source = self.link(id).and_then(|link| link.member);
+        match merged {
+            // What is news to us may be news to those behind us: two rings become one, or they have just started as we have.
+            Merged::Changed | Merged::Conflict => self.tell_merged(merged, user, Except::Member(source), now),
+            Merged::TheirsIsLater => self.take_later_move(incoming, source, now),
+            // And what is not may be the other way round.
+            Merged::OursIsLater => self.answer_user(id, user),
+            Merged::Unchanged | Merged::OursStands => {}
         }
     }
 
     /// Puts what somebody says of a user and what we have together. Returns what came of it and the user.
     fn merge_user(&mut self, incoming: Incoming, now: Now) -> (Merged, User) {
-        let Incoming { hash, host, timestamp_secs, weak } = incoming;
+        let Incoming { hash, host, timestamp_secs, weak, moved } = incoming;
         let tag = self.hosts.get(host).expect("the caller has just found it").tag;
         let known = self.users.find(hash, tag).map(|slot| (slot, self.users.get(slot)));
         let Some((slot, user)) = known else {
             return self.add_merged_user(incoming, now);
         };
+        if moved.generation.is_none() && !weak && user.host != host {
+            self.disbelieve_generations();
+        }
+        let generation = self.believed(moved.generation);
         if !user.killing && !user.weak && self.is_expired(user.timestamp_secs, now) {
             self.users.remove(slot);
             return self.add_merged_user(incoming, now);
@@ -227,29 +307,37 @@ impl Director {
         if weak {
             if user.weak {
                 if user.host != host {
-                    self.users.set_host(slot, host);
+                    self.put_user(slot, host, generation);
                     merged = Merged::Changed;
                 }
             } else if user.killing || self.is_recently_updated(user.timestamp_secs, now) {
                 return (Merged::OursStands, user);
             } else {
-                self.users.set_host(slot, host);
+                self.put_user(slot, host, generation.or(Some(user.generation).filter(|_| user.host == host)));
                 self.users.set_weak(slot, true);
                 merged = Merged::Changed;
             }
             return (merged, self.users.get(slot));
         }
         if user.weak {
-            self.users.set_host(slot, host);
+            self.put_user(slot, host, generation.or(Some(user.generation).filter(|_| user.host == host)));
             self.users.set_weak(slot, false);
             merged = Merged::Changed;
+        } else if let Some(later) = generation.and_then(|generation| self.merge_later(incoming, generation, &user)) {
+            match later {
+                // Nobody is moved by it.
+                Merged::Changed => self.users.set_generation(slot, generation.unwrap_or_default()),
+                later => return (later, user),
+            }
+            merged = Merged::Changed;
         } else if user.host != host {
-            if user.killing {
-                // They have not heard of the move yet.
+            if let Some(kill) = self.kill(hash, tag) {
+                // They have not heard of the move yet, and what would tell them of it can't be said in this ring.
+                kill.contradicted = true;
                 return (Merged::Unchanged, user);
             }
             if self.is_near_expiry(user.timestamp_secs, now) {
-                self.users.set_host(slot, host);
+                self.put_user(slot, host, generation);
                 merged = Merged::Changed;
             } else {
                 let address = |number| self.hosts.get(number).map(|host| host.ip);
@@ -259,14 +347,18 @@ impl Director {
                     ours.map_or(String::new(), |ip| ip.to_string()),
                     theirs.map_or(String::new(), |ip| ip.to_string())
                 );
-                if theirs < ours {
-                    self.users.set_host(slot, host);
+                if theirs < ours || cfg!(feature = "canary-lower-ip-not-preferred") {
+                    self.put_user(slot, host, generation);
                 }
                 merged = Merged::Conflict;
             }
         }
-        if timestamp_secs > user.timestamp_secs {
-            self.users.touch(slot, timestamp_secs, now);
+        // Whoever waits for the answer about a weak user refreshes him by going on. If its time did not count for
+        // that, he would be near expiry still, and the ring would be asked again, for ever.
+        let refresh_secs =
+            if user.weak && self.has_lookups_of(hash, tag) { clamp_secs(now.unix_secs) } else { timestamp_secs };
+        if refresh_secs > user.timestamp_secs || cfg!(feature = "canary-user-timestamp-not-compared") {
+            self.users.touch(slot, refresh_secs, now);
             if merged == Merged::Unchanged {
                 merged = Merged::Changed;
             }
@@ -278,10 +370,42 @@ impl Director {
         (merged, merged_user)
     }
 
+    /// What comes of it if one of the two backends stands because of a move.
+    fn merge_later(&self, incoming: Incoming, generation: Generation, user: &User) -> Option<Merged> {
+        let Incoming { host, moved, .. } = incoming;
+        let order = self.compare_places(host, generation, user);
+        // Without a move, a conflict has another end: who has a session there keeps it.
+        let same_move = generation == user.generation && !user.killing;
+        match order {
+            Ordering::Greater if user.host == host && moved.of_move.is_none() => Some(Merged::Changed),
+            Ordering::Greater if !same_move => Some(Merged::TheirsIsLater),
+            Ordering::Less if user.host != host && !same_move => Some(Merged::OursIsLater),
+            _ => None,
+        }
+    }
+
+    /// Gives a user the backend that another director says.
+    fn put_user(&mut self, slot: UserSlot, host: HostNumber, generation: Option<Generation>) {
+        self.users.set_host(slot, host);
+        self.users.set_generation(slot, generation.unwrap_or_default());
+    }
+
+    /// The backend that a user is on is that of another generation.
+    pub(crate) fn take_generation(&mut self, hash: u32, tag: TagNumber, generation: Generation) {
+        if let Some(slot) = self.users.find(hash, tag) {
+            self.users.set_generation(slot, generation);
+        }
+    }
+
     fn add_merged_user(&mut self, incoming: Incoming, now: Now) -> (Merged, User) {
-        let Incoming { hash, host, timestamp_secs, weak } = incoming;
+        let Incoming { hash, host, timestamp_secs, weak, moved } = incoming;
         let tag = self.hosts.get(host).expect("the caller has just found it").tag;
-        let user = User { hash, tag, host, timestamp_secs, weak, killing: false };
+        let generation = self.believed(moved.generation);
+        let user =
+            User { hash, tag, host, timestamp_secs, weak, killing: false, generation: generation.unwrap_or_default() };
+        if generation.is_some() && moved.of_move.is_some() {
+            return (Merged::TheirsIsLater, user);
+        }
         self.add_user(user, now);
         (Merged::Changed, user)
     }
@@ -350,7 +474,7 @@ impl Director {
     pub(crate) fn notify_user(&mut self, username: &[u8], now: Now) {
         let hash = self.tuning.username_hash.hash(username);
         for tag in 0..self.hosts.tag_count() {
-            let tag = crate::hosts::TagNumber(u16::try_from(tag).unwrap_or(u16::MAX));
+            let tag = TagNumber(u16::try_from(tag).unwrap_or(u16::MAX));
             let Some(slot) = self.users.find(hash, tag) else { continue };
             let user = self.users.get(slot);
             if self.is_expired(user.timestamp_secs, now) {
@@ -359,7 +483,7 @@ impl Director {
             self.users.touch(slot, user.timestamp_secs.max(clamp_secs(now.unix_secs)), now);
             let user = self.users.get(slot);
             if !user.weak {
-                self.send_user(user, Except::Nobody);
+                self.tell_user(slot, user, now);
             }
         }
     }

@@ -184,6 +184,7 @@ Users expire 15 minutes after they were last seen
 Users are told apart by %Lu
 After a kick, logins wait 1500 ms
 At most 100 moves and 100 kicks at a time
+Sessions are kicked through ipc if it is there, else anvil
 Pings: after 30 seconds without input, answered within 1 minute
 Output waiting for a director: at most 10485760 bytes
 Flush socket: none

@@ -5,7 +5,7 @@ use std::fmt::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use super::{Configuration, ConfiguredHost, Settings, Socket};
+use super::{Configuration, ConfiguredHost, KickVia, Settings, Socket};
 
 impl Settings {
     /// What `--check` prints: the ring with ourselves marked, the backends, the sockets, the times.
@@ -124,6 +124,15 @@ impl Description<'_> {
         writeln!(out, "Users are told apart by {}", tuning.username_hash.template())?;
         writeln!(out, "After a kick, logins wait {}", in_words(tuning.user_kick_delay))?;
         writeln!(out, "At most {} moves and {} kicks at a time", tuning.max_parallel_moves, tuning.max_parallel_kicks)?;
+        writeln!(
+            out,
+            "Sessions are kicked through {}",
+            match tuning.kick_via {
+                KickVia::Auto => "ipc if it is there, else anvil",
+                KickVia::Ipc => "ipc (Dovecot 2.3)",
+                KickVia::Anvil => "anvil (Dovecot 2.4)",
+            }
+        )?;
         writeln!(
             out,
             "Pings: after {} without input, answered within {}",

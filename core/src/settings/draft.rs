@@ -6,12 +6,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::values::{self, Wrong};
-use super::{Listener, MailServerSetting, Place, ServerSetting, Settings, SettingsError, Socket, Tuning};
+use super::{
+    KickVia, Listener, MailServerSetting, Place, RunAs, ServerSetting, Settings, SettingsError, Socket, Tuning,
+};
 use crate::contract::Role;
 use crate::hash::UsernameHash;
 
 /// What a `$name` stands for that the file did not set: the defaults of those settings that we look at, as
-/// `doveconf -d` of Dovecot 2.3.19.1 shows them. (Of the others we know none, not even that they exist.)
+/// `doveconf -d` of Dovecot 2.3.19.1 shows them, and that of the one which is our own. (Of the others we know none, not even that they exist.)
 const DEFAULTS: &[(&str, &str)] = &[
     ("auth_master_user_separator", ""),
     ("base_dir", "/run/dovecot"),
@@ -20,6 +22,7 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("default_internal_user", "dovecot"),
     ("default_login_user", "dovenull"),
     ("director_flush_socket", ""),
+    ("director_kick_via", "auto"),
     ("director_mail_servers", ""),
     ("director_max_parallel_kicks", "100"),
     ("director_max_parallel_moves", "100"),
@@ -36,14 +39,17 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("log_path", "syslog"),
 ];
 
+/// The names of [`DEFAULTS`].
+pub(super) fn setting_names() -> impl Iterator<Item = &'static str> {
+    DEFAULTS.iter().map(|(name, _)| *name)
+}
+
 /// The settings of a Dovecot service that say nothing to a director of ours.
 const SERVICE_SETTINGS: &[&str] = &[
     "chroot",
     "client_limit",
     "drop_priv_before_exec",
     "executable",
-    "extra_groups",
-    "group",
     "idle_kill",
     "name",
     "privileged_group",
@@ -52,16 +58,18 @@ const SERVICE_SETTINGS: &[&str] = &[
     "protocol",
     "service_count",
     "type",
-    "user",
     "vsz_limit",
 ];
 
 /// The sockets that `service director` has in Dovecot before the file says anything: of these only the first is on.
 const DEFAULT_LISTENERS: &[(ListenerKind, &str, u32)] = &[
-    (ListenerKind::Unix, "director-admin", 0o600),
+    (ListenerKind::Unix, OFF_BY_FILE_ONLY, 0o600),
     (ListenerKind::Unix, "login/director", 0),
     (ListenerKind::Fifo, "login/proxy-notify", 0),
 ];
+
+/// The socket that is on unless a file turns it off.
+pub(super) const OFF_BY_FILE_ONLY: &str = "director-admin";
 
 /// The permission bits of all other sockets.
 const MODE_DEFAULT: u32 = 0o600;
@@ -83,6 +91,8 @@ pub(super) struct Draft {
     log_path: String,
     info_log_path: String,
     debug_log_path: String,
+    /// `user` of the service; `None` = default_internal_user, whatever that is at the end.
+    user: Option<String>,
     /// Looked at only if a listener needs it: names in it are no concern of ours otherwise.
     listen: (String, Place),
     listeners: Vec<DraftListener>,
@@ -170,6 +180,7 @@ impl Draft {
             instance_name: "dovecot".into(),
             internal_user: "dovecot".into(),
             login_user: "dovenull".into(),
+            run_as: RunAs { user: String::new(), group: String::new(), extra_groups: Vec::new() },
             listeners: Vec::new(),
             warnings: Vec::new(),
         };
@@ -179,6 +190,7 @@ impl Draft {
             log_path: String::new(),
             info_log_path: String::new(),
             debug_log_path: String::new(),
+            user: None,
             listen: ("*, ::".into(), whole.clone()),
             listeners: Vec::new(),
             listener_of_name: BTreeMap::new(),
@@ -189,6 +201,7 @@ impl Draft {
     pub(super) fn knows(key: &[u8]) -> bool {
         key.starts_with(b"director_")
             || key == b"doveadm_proxy_port"
+            || key == b"dovecot_config_version"
             || DEFAULTS.iter().any(|(name, _)| name.as_bytes() == key)
     }
 
@@ -223,6 +236,7 @@ impl Draft {
             "director_ping_max_timeout" => tuning.ping_max_timeout = some_time(value)?,
             "director_output_buffer_size" => tuning.output_buffer_bytes = output_buffer_bytes(value)?,
             "director_flush_socket" => tuning.flush_socket = values::flush_socket(value)?,
+            "director_kick_via" => tuning.kick_via = kick_via(value)?,
             "director_consistent_hashing" => consistent_hashing(value)?,
             "auth_master_user_separator" => {
                 tuning.master_user_separator = value.bytes().next();
@@ -242,6 +256,12 @@ impl Draft {
             // For doveadm, which asks a director for a user's backend and then talks to that one. The group is
             // nothing but a variable to us.
             "director_doveadm_port" | "doveadm_proxy_port" | "default_internal_group" => {}
+            "dovecot_config_version" => {
+                return Err(Wrong::new(
+                    "this is a configuration of Dovecot 2.4, which has no settings of a director",
+                    "write the director's settings, in Dovecot 2.3's syntax, into a director.conf of their own",
+                ));
+            }
             "director_flush_script" => {
                 let remedy = format!("write director_flush_socket = unix:{value}");
                 self.warn(place, "director_flush_script is an old setting and is not read", remedy);
@@ -254,7 +274,19 @@ impl Draft {
     }
 
     /// Takes a setting of `service director` itself.
-    pub(super) fn set_service(&mut self, key: &str, place: &Place) {
+    pub(super) fn set_service(&mut self, key: &str, value: &str, place: &Place) {
+        match key {
+            "user" => self.user = Some(value.to_owned()),
+            "group" => value.clone_into(&mut self.settings.run_as.group),
+            "extra_groups" => {
+                let words = value.split([' ', ',']).filter(|word| !word.is_empty());
+                self.settings.run_as.extra_groups = words.map(str::to_owned).collect();
+            }
+            _ => self.other_service_setting(key, place),
+        }
+    }
+
+    fn other_service_setting(&mut self, key: &str, place: &Place) {
         if !SERVICE_SETTINGS.contains(&key) {
             let remedy = if Self::knows(key.as_bytes()) { "move it out of the section" } else { "remove it" };
             self.warn(place, format!("a service has no setting '{key}': it is not read"), remedy);
@@ -317,6 +349,7 @@ impl Draft {
     /// All was read.
     pub(super) fn finish(mut self) -> Result<Settings, SettingsError> {
         self.finish_logs();
+        self.settings.run_as.user = self.user.take().unwrap_or_else(|| self.settings.internal_user.clone());
         self.finish_listeners()?;
         if self.settings.mail_servers.is_empty() {
             let remedy = "set director_mail_servers, unless the ring that this director joins has them";
@@ -495,6 +528,15 @@ fn consistent_hashing(text: &str) -> Result<(), Wrong> {
         "only consistent hashing is supported, as in Dovecot 2.3",
         "write yes, or leave it out; in a ring that hashes the old way, change it on all directors at once",
     ))
+}
+
+fn kick_via(text: &str) -> Result<KickVia, Wrong> {
+    [KickVia::Auto, KickVia::Ipc, KickVia::Anvil].into_iter().find(|via| via.name() == text).ok_or_else(|| {
+        Wrong::new(
+            format!("sessions can't be kicked through '{text}'"),
+            "write auto, or ipc for Dovecot 2.3, or anvil for Dovecot 2.4",
+        )
+    })
 }
 
 fn base_dir(text: &str) -> Result<PathBuf, Wrong> {

@@ -5,14 +5,19 @@
 //! comes back as a [`SettingsError`] with file, line and what to do about it.
 
 mod configuration;
+mod convert;
 mod describe;
 mod draft;
+mod print;
 mod reader;
+mod surroundings;
 mod syntax;
 mod values;
 
 #[cfg(test)]
 mod configuration_tests;
+#[cfg(test)]
+mod convert_tests;
 #[cfg(test)]
 mod tests;
 
@@ -24,6 +29,9 @@ use std::time::Duration;
 
 use crate::contract::Role;
 use crate::hash::UsernameHash;
+use crate::wire::ring::MINOR;
+
+pub use convert::Conversion;
 
 /// Everything that the configuration says, with names not yet resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,11 +56,31 @@ pub struct Settings {
     pub internal_user: String,
     /// default_login_user.
     pub login_user: String,
+    /// Who a daemon is once it has opened what only root can.
+    pub run_as: RunAs,
     /// The sockets of `service director` that are on, in the order of the file; then Dovecot's default ones.
     pub listeners: Vec<Listener>,
     /// What is odd but harmless, such as settings that begin with `director_` or stand in `service director` and mean
     /// nothing to us: worth a warning each.
     pub warnings: Vec<SettingsError>,
+}
+
+/// `user`, `group` and `extra_groups` of `service director`: who a daemon is that was started by root.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunAs {
+    /// A name or a number; by default default_internal_user. Empty = root, as in Dovecot.
+    pub user: String,
+    /// A name or a number; empty = the user's.
+    pub group: String,
+    /// Names or numbers.
+    pub extra_groups: Vec<String>,
+}
+
+impl RunAs {
+    /// Whether a daemon that was started by root is to stay root.
+    pub fn is_root(&self) -> bool {
+        matches!(self.user.as_str(), "" | "root" | "0")
+    }
 }
 
 /// What the core needs to know from the settings while it runs.
@@ -78,6 +106,35 @@ pub struct Tuning {
     pub flush_socket: String,
     /// auth_master_user_separator.
     pub master_user_separator: Option<u8>,
+    /// director_kick_via.
+    pub kick_via: KickVia,
+    /// The highest minor version of the ring protocol to speak, from 5 to [`MINOR`]. No setting changes it: with a lower
+    /// one a director says, understands and does what a member of that version would, so that tests and simulations can
+    /// have older members in their rings (ring protocol, "Older members").
+    pub ring_minor: u32,
+}
+
+/// What the sessions of local login processes are ended through (kick protocol).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KickVia {
+    /// ipc if it can be connected to, else anvil.
+    #[default]
+    Auto,
+    /// Dovecot 2.3's ipc.
+    Ipc,
+    /// Dovecot 2.4's anvil.
+    Anvil,
+}
+
+impl KickVia {
+    /// The word for it in the settings.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Ipc => "ipc",
+            Self::Anvil => "anvil",
+        }
+    }
 }
 
 impl Default for Tuning {
@@ -94,6 +151,8 @@ impl Default for Tuning {
             output_buffer_bytes: 10 << 20,
             flush_socket: String::new(),
             master_user_separator: None,
+            kick_via: KickVia::Auto,
+            ring_minor: MINOR,
         }
     }
 }
@@ -224,7 +283,7 @@ impl Settings {
     /// # Errors
     /// The first thing in it that concerns a director and is wrong.
     pub fn load(path: &Path, files: &mut dyn Files) -> Result<Self, SettingsError> {
-        reader::read(path, files)
+        reader::read(path, files).map(|(settings, _)| settings)
     }
 
     /// The names that must be resolved before [`Configuration::new`], each once.
@@ -241,6 +300,17 @@ impl Settings {
             .filter(|name| seen.insert(*name))
             .collect()
     }
+}
+
+/// The names of the settings that a director reads outside of all sections, sorted; without those that mean something
+/// to doveadm alone, and old ones.
+pub fn setting_names() -> impl Iterator<Item = &'static str> {
+    draft::setting_names()
+}
+
+/// The default of a setting, as it would be written. `None`: there is no such setting.
+pub fn setting_default(name: &str) -> Option<&'static str> {
+    draft::Draft::default_of(name.as_bytes())
 }
 
 /// A configuration that a director can run with.

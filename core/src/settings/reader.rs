@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::draft::{Draft, ListenerKind};
+use super::surroundings::Surroundings;
 use super::syntax::{self, LogicalLine, LogicalLines, Piece, Statement, Value};
 use super::{Files, Place, Settings, SettingsError};
 
@@ -20,7 +21,7 @@ const INCLUDES_MAX: usize = 10_000;
 const EXPANDED_BYTES_MAX: usize = 16 << 20;
 
 /// Reads a configuration file and all that it includes.
-pub(super) fn read(path: &Path, files: &mut dyn Files) -> Result<Settings, SettingsError> {
+pub(super) fn read(path: &Path, files: &mut dyn Files) -> Result<(Settings, Surroundings), SettingsError> {
     let whole = Place { file: path.to_owned(), line: 0 };
     let mut reader = Reader {
         files,
@@ -30,13 +31,14 @@ pub(super) fn read(path: &Path, files: &mut dyn Files) -> Result<Settings, Setti
         variables: BTreeMap::new(),
         expanded_bytes: 0,
         draft: Draft::new(&whole),
+        around: Surroundings::default(),
     };
     let bytes = reader.files.read(path).map_err(|reason| unreadable(path, &reason, &whole))?;
     reader.file(path, &bytes)?;
     if let Some(section) = reader.sections.last() {
         return Err(error(&section.place, "this section has no '}'", "write '}' on a line of its own where it ends"));
     }
-    reader.draft.finish()
+    Ok((reader.draft.finish()?, reader.around))
 }
 
 struct Reader<'f> {
@@ -50,11 +52,14 @@ struct Reader<'f> {
     variables: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
     expanded_bytes: usize,
     draft: Draft,
+    around: Surroundings,
 }
 
 /// A section that is open.
 struct Section {
     scope: Scope,
+    kind: Vec<u8>,
+    name: Vec<u8>,
     place: Place,
 }
 
@@ -129,11 +134,12 @@ impl Reader<'_> {
             },
             _ => Scope::Elsewhere,
         };
-        self.sections.push(Section { scope, place: place.clone() });
+        self.sections.push(Section { scope, kind: kind.to_vec(), name: name.to_vec(), place: place.clone() });
         Ok(())
     }
 
     fn setting(&mut self, scope: Scope, key: &[u8], value: Value<'_>, place: &Place) -> Result<(), SettingsError> {
+        self.look_around(key, &value, place)?;
         if !concerns_us(scope, key) {
             if let Scope::Top = scope {
                 // Perhaps one of ours refers to it.
@@ -152,12 +158,27 @@ impl Reader<'_> {
                 Ok(())
             }
             Scope::Service => {
-                self.draft.set_service(key, place);
+                self.draft.set_service(key, text, place);
                 Ok(())
             }
             Scope::Listener(listener) => self.draft.set_listener(listener, key, text, place),
             Scope::Elsewhere => Ok(()),
         }
+    }
+
+    /// Notes what the file says about the Dovecot around the director.
+    fn look_around(&mut self, key: &[u8], value: &Value<'_>, place: &Place) -> Result<(), SettingsError> {
+        // Nothing of interest stands deeper.
+        let wanted = match self.sections.as_slice() {
+            [] => Surroundings::wants(None, key),
+            [section] => Surroundings::wants(Some(section.kind.as_slice()), key),
+            _ => false,
+        };
+        if wanted && let Some(value) = self.foreign_value(value.clone(), place)? {
+            let name = self.sections.first().map_or(&[][..], |section| section.name.as_slice());
+            self.around.note(name, key, &value);
+        }
+        Ok(())
     }
 
     /// The value of a setting that concerns us: all that it refers to must be there.

@@ -12,14 +12,14 @@ use super::*;
 
 /// Files in memory; patterns may have one `*` in their last part.
 #[derive(Default)]
-struct Memory {
+pub(super) struct Memory {
     files: BTreeMap<PathBuf, Vec<u8>>,
     /// What was read, to see that nothing else was.
     read: Vec<PathBuf>,
 }
 
 impl Memory {
-    fn with(mut self, path: &str, content: impl AsRef<[u8]>) -> Self {
+    pub(super) fn with(mut self, path: &str, content: impl AsRef<[u8]>) -> Self {
         self.files.insert(path.into(), content.as_ref().to_vec());
         self
     }
@@ -59,7 +59,7 @@ impl Files for Memory {
 
 const MAIN: &str = "/etc/dovecot.conf";
 
-fn load(file: impl AsRef<[u8]>) -> Result<Settings, SettingsError> {
+pub(super) fn load(file: impl AsRef<[u8]>) -> Result<Settings, SettingsError> {
     Memory::default().with(MAIN, file).load()
 }
 
@@ -165,7 +165,7 @@ fn every_setting_is_taken() {
          director_user_expire = 60s\ndirector_user_kick_delay = 500 msecs\ndirector_username_hash = %Ln\n\
          director_max_parallel_moves = 7\ndirector_max_parallel_kicks = 8\ndirector_ping_idle_timeout = 9s\n\
          director_ping_max_timeout = 1 min\ndirector_output_buffer_size = 1 M\ndirector_flush_socket = unix:flush\n\
-         director_consistent_hashing = yes\ndirector_doveadm_port = 0\ndoveadm_proxy_port = 24245\n\
+         director_kick_via = anvil\ndirector_consistent_hashing = yes\ndirector_doveadm_port = 0\ndoveadm_proxy_port = 24245\n\
          auth_master_user_separator = *\nbase_dir = /srv\nlisten = 10.0.0.1\ninstance_name = me\n\
          default_internal_user = a\ndefault_login_user = b\nlog_path = /log\ninfo_log_path = /info\n",
     );
@@ -182,6 +182,8 @@ fn every_setting_is_taken() {
             output_buffer_bytes: 1 << 20,
             flush_socket: "unix:flush".into(),
             master_user_separator: Some(b'*'),
+            kick_via: KickVia::Anvil,
+            ring_minor: MINOR,
         }
     );
     let place = |line| Place { file: MAIN.into(), line };
@@ -658,14 +660,18 @@ const SHREDS: &[&str] = &[
     "\n",
 ];
 
+/// A random file of those.
+pub(super) fn shredded(shreds: &[u8]) -> String {
+    shreds.iter().map(|&byte| SHREDS[usize::from(byte) % SHREDS.len()]).collect()
+}
+
 quickcheck! {
     fn any_bytes_load_or_are_refused(file: Vec<u8>) -> bool {
         load(&file).is_ok() || !load(&file).unwrap_err().message.is_empty()
     }
 
     fn any_settings_load_or_are_refused_with_place_and_remedy(shreds: Vec<u8>, included: Vec<u8>) -> bool {
-        let text = |shreds: &[u8]| shreds.iter().map(|&byte| SHREDS[usize::from(byte) % SHREDS.len()]).collect::<String>();
-        let mut files = Memory::default().with(MAIN, text(&shreds)).with("/etc/f", text(&included));
+        let mut files = Memory::default().with(MAIN, shredded(&shreds)).with("/etc/f", shredded(&included));
         match files.load() {
             Ok(settings) => match configure(&settings, &["10.0.0.1", "::1"]) {
                 Ok(configuration) => {

@@ -1,8 +1,17 @@
 //! Whole directors in rings, on a network that delivers at once.
 
+mod anvil;
+mod backends;
+mod circles;
+mod clocks;
+mod generations;
 mod hostile;
+mod lost;
+mod minors;
 mod moves;
 mod secrets;
+mod splits;
+mod told;
 
 use std::time::Duration;
 

@@ -44,6 +44,7 @@ fn a_move_waits_for_everyone_and_a_lookup_for_the_move() {
 #[test]
 fn a_move_of_a_user_whom_nobody_knows_ends() {
     let mut net = Net::synced(3);
+    net.ipc_answer = Some(b"+0\n");
     start_move(&mut net);
     assert_eq!(net.lookup(2, "jane"), "127.0.2.4", "nobody had a session of hers: there is nothing to wait for");
 }
@@ -109,9 +110,9 @@ fn two_moves_of_one_user_at_once_end_on_one_backend() {
     }
 }
 
-/// The count of a USER-KILLED counts only at the director whose move it belongs to.
+/// The extension of version 1.10: only a director's own USER-KILLED of the same move has been all round.
 #[test]
-fn a_foreign_count_does_not_end_a_kill_early() {
+fn a_foreign_user_killed_does_not_end_a_kill() {
     let mut net = Net::synced(2);
     net.ipc_answer = Some(b"+1\n");
     net.lookup(1, "jane");
@@ -120,16 +121,19 @@ fn a_foreign_count_does_not_end_a_kill_early() {
     net.stuck.extend(links.iter().map(|&id| (1, id)));
     start_move(&mut net);
     let left = net.nodes[&1].ring.left.unwrap();
-    let line = "USER-KILLED\t1480892766\t0\t127.0.1.2\t9090\t1\n";
-    net.handle(1, Event::Received { connection: left, bytes: line.as_bytes() });
-    net.run();
+    let say = |net: &mut Net, of_move: &str, starter: &str| {
+        let line = format!("USER-KILLED\t1480892766\t0\t{of_move}\t127.0.2.4\t{starter}\n");
+        net.handle(1, Event::Received { connection: left, bytes: line.as_bytes() });
+        net.run();
+        net.lookup(1, "jane")
+    };
+    let (ours, theirs) = ("127.0.1.1\t9090\t1", "127.0.1.2\t9090\t1");
+    for (of_move, starter) in [(theirs, theirs), (ours, theirs), ("127.0.1.1\t9090\t99", ours)] {
+        assert_eq!(say(&mut net, of_move, starter), "", "{of_move} {starter}");
+    }
+    net.pass(Duration::from_millis(1900));
     assert_eq!(net.lookup(1, "jane"), "");
-    let line = "USER-KILLED\t1480892766\t0\t127.0.1.1\t9090\t99\n";
-    net.handle(1, Event::Received { connection: left, bytes: line.as_bytes() });
-    net.run();
-    assert_eq!(net.lookup(1, "jane"), "", "nor one of another move of ours");
-    net.pass(secs(3));
-    assert_eq!(net.lookup(1, "jane"), "127.0.2.4");
+    assert_eq!(say(&mut net, ours, ours), "127.0.2.4");
 }
 
 #[test]
@@ -431,6 +435,8 @@ fn a_move_ends_for_all_when_some_have_the_user_on_the_target_already() {
             assert_eq!(net.lookup(node, "jane"), "", "{there:03b}: node {node} has not kicked her yet");
             net.answer_ipc(node, b"+1\n");
         }
+        // The others have no session of hers elsewhere.
+        net.answer_all_ipc(b"+0\n");
         net.pass(secs(3));
         for node in 1..=3 {
             assert_eq!(net.lookup(node, "jane"), "127.0.2.4", "{there:03b}: node {node}");
@@ -619,9 +625,14 @@ fn a_move_is_not_undone_by_a_late_user_line() {
             let link = net.nodes[&node].ring.left.unwrap();
             net.handle(node, Event::Received { connection: link, bytes: line.as_bytes() });
             net.run();
-            for said in [" USER\t", "USER-KICK-HASH"] {
-                assert!(!net.lines.iter().any(|line| line.contains(said)), "{:#?}", net.lines);
+            // Who has said it is told, and nobody else: and he knows what to make of it.
+            let left = (node + 1) % 3 + 1;
+            let answer = format!("{node}>{left} USER\t1480892766\t127.0.2.4\t");
+            for line in net.lines.iter().filter(|line| line.contains(" USER\t")) {
+                assert!(line.starts_with(&answer) && line.ends_with("\t1\t127.0.1.1\t9090\t1"), "{:#?}", net.lines);
             }
+            assert!(net.lines.iter().any(|line| line.starts_with(&answer)), "{:#?}", net.lines);
+            assert!(!net.lines.iter().any(|line| line.contains("USER-KICK-HASH")), "{:#?}", net.lines);
             if !kicked {
                 answer_ipc(&mut net, 1..=3, b"+1\n");
             }

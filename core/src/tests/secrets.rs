@@ -41,6 +41,13 @@ fn capture() {
     LOGGED.set(Some(String::new()));
 }
 
+/// What is logged meanwhile.
+pub(super) fn logged_during(work: impl FnOnce()) -> String {
+    capture();
+    work();
+    LOGGED.take().expect("captured")
+}
+
 /// A login in pieces of so many bytes, with a director that runs alone. Returns what was logged.
 fn logged_of_a_login(piece_bytes: usize, client_says: &str, auth_says: &str) -> String {
     let mut alone = configuration(1, 1);

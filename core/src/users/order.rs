@@ -170,7 +170,7 @@ impl Order {
             let node = &self.nodes[at];
             assert_eq!(node.prev, prev);
             match node.kind {
-                Kind::User { .. } => bucket.push(at),
+                Kind::User(_) => bucket.push(at),
                 Kind::Marker => {}
                 Kind::Sentinel => {
                     sentinels.push((node.timestamp_secs, at));

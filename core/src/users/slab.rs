@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use crate::hosts::HostNumber;
+use crate::users::Generation;
 
 /// A node of the list in which users expire, 20 bytes. Most are users.
 #[derive(Clone, Copy, Debug)]
@@ -25,12 +26,45 @@ const _: () = assert!(size_of::<Node>() == 20);
 pub(super) enum Kind {
     /// In no list but the free one.
     Free,
-    /// A user and his marks, which are here because the kind then takes no byte of its own.
-    User { weak: bool, killing: bool },
+    /// A user and his marks, which are here because two bytes are left.
+    User(Marks),
     /// The end of the users of one second.
     Sentinel,
     /// The place or the end of a walk.
     Marker,
+}
+
+/// What is the case of a user, in one byte.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Marks(u8);
+
+impl Marks {
+    pub(super) const WEAK: Self = Self(1);
+    pub(super) const KILLING: Self = Self(2);
+    pub(super) const TOLD: Self = Self(4);
+
+    pub(super) fn has(self, mark: Self) -> bool {
+        self.0 & mark.0 != 0
+    }
+
+    pub(super) fn set(&mut self, mark: Self, on: bool) {
+        if on {
+            self.0 |= mark.0;
+        } else {
+            self.0 &= !mark.0;
+        }
+    }
+
+    /// The generation has the bits that are left.
+    const GENERATION_SHIFT: u32 = 3;
+
+    pub(super) fn generation(self) -> Generation {
+        Generation::cut(self.0 >> Self::GENERATION_SHIFT)
+    }
+
+    pub(super) fn set_generation(&mut self, generation: Generation) {
+        self.0 = (self.0 & ((1 << Self::GENERATION_SHIFT) - 1)) | (generation.number() << Self::GENERATION_SHIFT);
+    }
 }
 
 impl Node {
@@ -39,7 +73,7 @@ impl Node {
     }
 
     pub(super) fn is_user(&self) -> bool {
-        matches!(self.kind, Kind::User { .. })
+        matches!(self.kind, Kind::User(_))
     }
 }
 

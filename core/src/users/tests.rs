@@ -13,7 +13,15 @@ fn at(unix_secs: u64) -> Now {
 }
 
 fn user(hash: u32, timestamp_secs: u32) -> User {
-    User { hash, tag: TagNumber(0), host: HostNumber(1), timestamp_secs, weak: false, killing: false }
+    User {
+        hash,
+        tag: TagNumber(0),
+        host: HostNumber(1),
+        timestamp_secs,
+        weak: false,
+        killing: false,
+        generation: Generation::NEVER,
+    }
 }
 
 /// A map at second 1000 with users who have these timestamps, and the hashes 1, 2, 3 …
@@ -502,7 +510,15 @@ fn behaves_like_the_model(steps: Vec<Step>) -> bool {
                         changed.push((hash, tag));
                     }
                 } else {
-                    let new = User { hash, tag, host: HostNumber(host), timestamp_secs, weak: false, killing: true };
+                    let new = User {
+                        hash,
+                        tag,
+                        host: HostNumber(host),
+                        timestamp_secs,
+                        weak: false,
+                        killing: true,
+                        generation: Generation::NEVER,
+                    };
                     let slot = users.add(new, now);
                     assert_eq!(users.get(slot), new);
                     model.place(second, new);
@@ -633,4 +649,35 @@ fn behaves_like_the_model(steps: Vec<Step>) -> bool {
 #[test]
 fn a_map_behaves_like_a_simple_model() {
     QuickCheck::new().rng(Gen::new(400)).tests(500).quickcheck(behaves_like_the_model as fn(Vec<Step>) -> bool);
+}
+
+#[test]
+fn every_change_of_a_user_clears_the_told_mark() {
+    let now = Now { instant: Instant::from_micros(0), unix_secs: 1000 };
+    let mut users = Users::new(60, 1, now);
+    let user = User {
+        hash: 7,
+        tag: TagNumber(0),
+        host: HostNumber(1),
+        timestamp_secs: 1000,
+        weak: false,
+        killing: false,
+        generation: Generation::NEVER,
+    };
+    let slot = users.add(user, now);
+    assert!(!users.is_told(slot), "a new one is news");
+    let changes: [fn(&mut Users, UserSlot, Now); 5] = [
+        |users, slot, _| users.set_host(slot, HostNumber(2)),
+        |users, slot, _| users.set_weak(slot, true),
+        |users, slot, _| users.set_weak(slot, false),
+        |users, slot, _| users.set_killing(slot, false),
+        |users, slot, now| users.touch(slot, 999, now),
+    ];
+    for change in changes {
+        users.set_told(slot);
+        users.touch(slot, users.get(slot).timestamp_secs, now);
+        assert!(users.is_told(slot), "the same timestamp is no change");
+        change(&mut users, slot, now);
+        assert!(!users.is_told(slot));
+    }
 }

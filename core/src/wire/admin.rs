@@ -171,7 +171,7 @@ impl<'a> Command<'a> {
 
 /// Whether `line` (without LF) is an acceptable first line: this name and major version 1.
 pub fn is_version_line(line: &[u8]) -> bool {
-    arguments::is_version_line(line, NAME)
+    arguments::is_version_line(line, NAME, 1)
 }
 
 /// `ip[@tag]`

@@ -8,13 +8,13 @@ use std::fmt;
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use nom::bytes::complete::{tag, take_till};
-use nom::combinator::{all_consuming, verify};
+use memchr::memchr;
+use nom::combinator::all_consuming;
 use nom::error::{ErrorKind, ParseError};
-use nom::sequence::preceded;
 use nom::{IResult, Parser};
 
 use super::line::{Printable, escape, unescape};
+use crate::hash::IpText;
 
 /// How much of a peer's bytes an error may quote: enough to recognise them, and far less than a line of the ring, since
 /// the text goes back to the peer in a QUIT.
@@ -91,15 +91,17 @@ fn quote(bytes: &[u8]) -> String {
 
 /// The command, and its arguments as the parsers here take them.
 pub(super) fn split_command(line: &[u8]) -> (&[u8], &[u8]) {
-    line.split_at(line.iter().position(|&byte| byte == b'\t').unwrap_or(line.len()))
+    line.split_at(memchr(b'\t', line).unwrap_or(line.len()))
 }
 
 /// Any argument, as it stands in the line.
 pub(super) fn raw<'a>(name: &'static str) -> impl FnMut(&'a [u8]) -> Parsed<'a, &'a [u8]> {
     move |input| {
-        preceded(tag("\t"), take_till(|byte| byte == b'\t'))
-            .parse(input)
-            .map_err(|_: nom::Err<()>| nom::Err::Error(Flaw { name, text: None }))
+        let Some((b'\t', rest)) = input.split_first() else {
+            return Err(nom::Err::Error(Flaw { name, text: None }));
+        };
+        let (argument, rest) = split_command(rest);
+        Ok((rest, argument))
     }
 }
 
@@ -132,20 +134,50 @@ pub(super) fn text<'a>(name: &'static str) -> impl FnMut(&'a [u8]) -> Parsed<'a,
 }
 
 pub(super) fn u32<'a>(name: &'static str) -> impl FnMut(&'a [u8]) -> Parsed<'a, u32> {
-    typed(name, read_u32)
+    move |input| match plain_number(input).and_then(|(rest, number)| Some((rest, u32::try_from(number).ok()?))) {
+        Some(parsed) => Ok(parsed),
+        None => typed(name, read_u32)(input),
+    }
 }
 
 pub(super) fn u64<'a>(name: &'static str) -> impl FnMut(&'a [u8]) -> Parsed<'a, u64> {
-    typed(name, read_u64)
+    move |input| match plain_number(input) {
+        Some(parsed) => Ok(parsed),
+        None => typed(name, read_u64)(input),
+    }
 }
 
 /// `hash`: a user's hash, which is never 0.
 pub(super) fn hash(input: &[u8]) -> Parsed<'_, u32> {
-    typed("hash", |argument| read_u32(argument).filter(|&hash| hash != 0))(input)
+    match u32("hash")(input)? {
+        (_, 0) => typed("hash", |_| None)(input),
+        parsed => Ok(parsed),
+    }
 }
 
 pub(super) fn ip<'a>(name: &'static str) -> impl FnMut(&'a [u8]) -> Parsed<'a, IpAddr> {
-    typed(name, read_ip)
+    move |input| match plain_ipv4(input) {
+        Some((rest, ip)) => Ok((rest, ip.into())),
+        None => typed(name, read_ip)(input),
+    }
+}
+
+/// The next argument and what follows it, if it is a number of at most 19 digits: read while its end is looked for. Every
+/// line of the ring has several. `None` says nothing: then it is for [`typed`] to say what is wrong.
+fn plain_number(input: &[u8]) -> Option<(&[u8], u64)> {
+    let (b'\t', argument) = input.split_first()? else { return None };
+    let mut number = 0;
+    for (place, &byte) in argument.iter().enumerate() {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return (byte == b'\t' && place > 0).then(|| (&argument[place..], number));
+        }
+        if place == 19 {
+            return None;
+        }
+        number = number * 10 + u64::from(digit);
+    }
+    (!argument.is_empty()).then_some((&[], number))
 }
 
 /// `port`, not 0.
@@ -160,33 +192,89 @@ pub(super) fn address(input: &[u8]) -> Parsed<'_, SocketAddr> {
 
 /// A decimal number that fits.
 pub(super) fn read_u32(argument: &[u8]) -> Option<u32> {
-    finish(all_consuming(nom::character::complete::u32).parse(argument))
+    read_u64(argument).and_then(|number| u32::try_from(number).ok())
 }
 
 /// A decimal number that fits.
 pub(super) fn read_u64(argument: &[u8]) -> Option<u64> {
+    // Every line of the ring has several, and so many digits always fit.
+    if (1..=19).contains(&argument.len()) {
+        return argument.iter().try_fold(0, |number: u64, byte| {
+            let digit = byte.wrapping_sub(b'0');
+            (digit <= 9).then(|| number * 10 + u64::from(digit))
+        });
+    }
     finish(all_consuming(nom::character::complete::u64).parse(argument))
 }
 
 /// A port that one can connect to.
 pub(super) fn read_port(argument: &[u8]) -> Option<u16> {
-    finish(all_consuming(verify(nom::character::complete::u16, |&port| port != 0)).parse(argument))
+    read_u64(argument).and_then(|port| u16::try_from(port).ok()).filter(|&port| port != 0)
 }
 
 /// An address without brackets or scope.
 pub(super) fn read_ip(argument: &[u8]) -> Option<IpAddr> {
-    std::str::from_utf8(argument).ok()?.parse().ok()
+    match read_ipv4(argument) {
+        Some(ip) => Some(ip.into()),
+        None => std::str::from_utf8(argument).ok()?.parse().ok(),
+    }
+}
+
+/// The next argument and what follows it, if it is four numbers as the standard library takes them: without leading zeros.
+/// It stands in every line about a user, and this costs a fourth of what that takes.
+fn plain_ipv4(input: &[u8]) -> Option<(&[u8], Ipv4Addr)> {
+    let (b'\t', argument) = input.split_first()? else { return None };
+    let (length, ip) = read_ipv4_until_tab(argument)?;
+    Some((&argument[length..], ip))
+}
+
+/// The address before the first TAB, and its length.
+fn read_ipv4_until_tab(argument: &[u8]) -> Option<(usize, Ipv4Addr)> {
+    let mut octets = [0; 4];
+    let (mut place, mut digits, mut octet) = (0, 0, 0_u16);
+    let mut length = argument.len();
+    for (at, &byte) in argument.iter().enumerate() {
+        let digit = byte.wrapping_sub(b'0');
+        if digit <= 9 {
+            if digits > 0 && octet == 0 {
+                return None;
+            }
+            (digits, octet) = (digits + 1, octet * 10 + u16::from(digit));
+            if octet > 255 {
+                return None;
+            }
+        } else if byte == b'.' {
+            if digits == 0 || place == 3 {
+                return None;
+            }
+            octets[place] = octet as u8;
+            (place, digits, octet) = (place + 1, 0, 0);
+        } else if byte == b'\t' {
+            length = at;
+            break;
+        } else {
+            return None;
+        }
+    }
+    octets[place] = octet as u8;
+    (place == 3 && digits > 0).then(|| (length, octets.into()))
+}
+
+fn read_ipv4(argument: &[u8]) -> Option<Ipv4Addr> {
+    let (length, ip) = read_ipv4_until_tab(argument)?;
+    (length == argument.len()).then_some(ip)
 }
 
 fn finish<T>(result: IResult<&[u8], T, ()>) -> Option<T> {
     result.ok().map(|(_, value)| value)
 }
 
-/// Whether `line` is `VERSION name 1 minor`, of whichever minor version.
-pub(super) fn is_version_line(line: &[u8], name: &[u8]) -> bool {
+/// Whether `line` is `VERSION name major minor`, of whichever minor version.
+pub(super) fn is_version_line(line: &[u8], name: &[u8], major: u32) -> bool {
     let (command, arguments) = split_command(line);
     let parsed = (raw("name"), u32("major"), u32("minor")).parse(arguments);
-    command == b"VERSION" && matches!(parsed, Ok((_, (its_name, 1, _))) if its_name == name)
+    command == b"VERSION"
+        && matches!(parsed, Ok((_, (its_name, its_major, _))) if its_name == name && its_major == major)
 }
 
 /// Prints one line; its end is written when this is dropped.
@@ -214,14 +302,46 @@ impl<'o> LineWriter<'o> {
     }
 
     pub(super) fn number(self, number: impl Into<u64>) -> Self {
-        self.out.push(b'\t');
-        write_number(number.into(), self.out);
+        let mut text = Text::default();
+        text.push(b'\t');
+        text.push_number(number.into());
+        self.out.extend_from_slice(text.bytes());
         self
     }
 
     pub(super) fn ip(self, ip: IpAddr) -> Self {
-        self.out.push(b'\t');
-        write_ip(ip, self.out);
+        let IpAddr::V4(ip) = ip else {
+            self.out.push(b'\t');
+            write_ip(ip, self.out);
+            return self;
+        };
+        let mut text = Text::default();
+        text.push(b'\t');
+        text.push_ipv4(ip);
+        self.out.extend_from_slice(text.bytes());
+        self
+    }
+
+    /// A number, an address and, perhaps, another number: all that millions of lines consist of, put together before it is
+    /// copied once.
+    pub(super) fn user(self, hash: u32, host: IpAddr, timestamp_secs: Option<u64>) -> Self {
+        let IpAddr::V4(ip) = host else {
+            let line = self.number(hash).ip(host);
+            return match timestamp_secs {
+                Some(secs) => line.number(secs),
+                None => line,
+            };
+        };
+        let mut text = Text::default();
+        text.push(b'\t');
+        text.push_number(hash.into());
+        text.push(b'\t');
+        text.push_ipv4(ip);
+        if let Some(secs) = timestamp_secs {
+            text.push(b'\t');
+            text.push_number(secs);
+        }
+        self.out.extend_from_slice(text.bytes());
         self
     }
 
@@ -250,36 +370,87 @@ impl Drop for LineWriter<'_> {
 
 /// Decimal, without the machinery of `format!`: every line of the ring has several numbers.
 pub(super) fn write_number(number: u64, out: &mut Vec<u8>) {
-    // u64::MAX has 20 digits.
-    let mut digits = [0; 20];
-    let mut start = digits.len();
-    let mut rest = number;
-    loop {
-        start -= 1;
-        // The remainder is a single digit.
-        digits[start] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[start..]);
+    let mut text = Text::default();
+    text.push_number(number);
+    out.extend_from_slice(text.bytes());
 }
 
 /// An address as inet_ntop prints it.
-pub(super) fn write_ip(ip: IpAddr, out: &mut Vec<u8>) {
+pub(crate) fn write_ip(ip: IpAddr, out: &mut Vec<u8>) {
     match ip {
-        IpAddr::V4(ip) => write_ipv4(ip, out),
-        IpAddr::V6(ip) => write!(out, "{ip}").expect("a Vec takes all that is written"),
+        IpAddr::V4(ip) => {
+            let mut text = Text::default();
+            text.push_ipv4(ip);
+            out.extend_from_slice(text.bytes());
+        }
+        IpAddr::V6(_) => write!(out, "{}", IpText(ip)).expect("a Vec takes all that is written"),
     }
 }
 
-fn write_ipv4(ip: Ipv4Addr, out: &mut Vec<u8>) {
-    let [first, others @ ..] = ip.octets();
-    write_number(first.into(), out);
-    for octet in others {
-        out.push(b'.');
-        write_number(octet.into(), out);
+/// A short text on the stack: two numbers and an IPv4 address, and the bytes between them.
+pub(crate) struct Text {
+    bytes: [u8; 64],
+    length: usize,
+}
+
+impl Default for Text {
+    fn default() -> Self {
+        Self { bytes: [0; 64], length: 0 }
+    }
+}
+
+/// `00` to `99`.
+const PAIRS: [[u8; 2]; 100] = {
+    let mut pairs = [[0; 2]; 100];
+    let mut number = 0;
+    while number < 100 {
+        pairs[number] = [b'0' + (number / 10) as u8, b'0' + (number % 10) as u8];
+        number += 1;
+    }
+    pairs
+};
+
+impl Text {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+
+    pub(crate) fn push(&mut self, byte: u8) {
+        self.bytes[self.length] = byte;
+        self.length += 1;
+    }
+
+    pub(crate) fn push_number(&mut self, number: u64) {
+        // Right where it belongs, from the last digit to the first: u64::MAX has 20.
+        let length = number.checked_ilog10().unwrap_or(0) as usize + 1;
+        let digits = &mut self.bytes[self.length..self.length + length];
+        let (mut rest, mut end) = (number, length);
+        while rest >= 100 {
+            digits[end - 2..end].copy_from_slice(&PAIRS[(rest % 100) as usize]);
+            (rest, end) = (rest / 100, end - 2);
+        }
+        let pair = PAIRS[rest as usize];
+        digits[end - 1] = pair[1];
+        if end == 2 {
+            digits[0] = pair[0];
+        }
+        self.length += length;
+    }
+
+    pub(crate) fn push_ipv4(&mut self, ip: Ipv4Addr) {
+        for (place, octet) in ip.octets().into_iter().enumerate() {
+            if place > 0 {
+                self.push(b'.');
+            }
+            if octet >= 100 {
+                self.push(b'0' + octet / 100);
+            }
+            let pair = PAIRS[usize::from(octet % 100)];
+            if octet >= 10 {
+                self.push(pair[0]);
+            }
+            self.push(pair[1]);
+        }
     }
 }
 

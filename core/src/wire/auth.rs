@@ -4,6 +4,9 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
+use memchr::memchr;
+
+use super::anvil::{self, Placed};
 use super::arguments::{self, read_ip, read_port, split_command, write_ip, write_number};
 use super::line::{Printable, escape, unescape};
 
@@ -44,9 +47,9 @@ impl<'a> Reply<'a> {
     /// Reads `COMMAND TAB id [TAB field]…` (without LF), where `command` is `OK` or `PASS`; `None` for any other line.
     /// Of a field that is there several times the last one counts, but of `user` the first.
     pub fn parse(command: &[u8], line: &'a [u8]) -> Option<Self> {
-        let mut fields = line.strip_prefix(command)?.strip_prefix(b"\t")?.split(|&byte| byte == b'\t');
+        let mut rest = Some(line.strip_prefix(command)?.strip_prefix(b"\t")?);
         let mut reply = Self {
-            id: fields.next()?,
+            id: next_field(&mut rest)?,
             username: None,
             proxy: false,
             has_host: false,
@@ -57,7 +60,7 @@ impl<'a> Reply<'a> {
             port: None,
         };
         let (mut user, mut destuser) = (None, None);
-        for field in fields {
+        while let Some(field) = next_field(&mut rest) {
             let (name, value) = split_field(field);
             match (name, value) {
                 // Of several, the original takes the first `user`, but the last of all else. It matters: the same
@@ -79,19 +82,57 @@ impl<'a> Reply<'a> {
     }
 }
 
-/// Appends `line` (without LF) with the backend added, and LF:
-/// `… TAB proxy_refresh=<secs> TAB host=<ip>`, or for a host with a name `… TAB host=<name> TAB hostip=<ip>`.
-pub fn write_with_host(line: &[u8], refresh_secs: u32, ip: IpAddr, hostname: Option<&[u8]>, out: &mut Vec<u8>) {
-    out.extend_from_slice(line);
-    out.extend_from_slice(b"\tproxy_refresh=");
-    write_number(refresh_secs.into(), out);
-    out.extend_from_slice(b"\thost=");
-    if let Some(name) = hostname {
-        escape(name, out);
-        out.extend_from_slice(b"\thostip=");
+/// What a director adds to a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision<'a> {
+    /// How often the login process is to say that the user is still here, in seconds.
+    pub refresh_secs: u32,
+    /// The backend.
+    pub ip: IpAddr,
+    /// Its name, if it has one.
+    pub hostname: Option<&'a [u8]>,
+    /// The user's hash, where his sessions are to be found by it (kick protocol, "The anvil socket").
+    pub hash: Option<u32>,
+}
+
+impl Decision<'_> {
+    /// The most that [`Decision::write`] adds to a line.
+    pub fn max_bytes(&self) -> usize {
+        // The names of all fields take 90 bytes, three numbers 30 at most, two addresses 45 each; and each byte of the name
+        // may need an escape.
+        self.hostname.map_or(0, |name| 2 * name.len()) + 256
     }
-    write_ip(ip, out);
-    out.push(b'\n');
+
+    /// Appends the reply `line` (without LF) with the decision added, and LF:
+    /// `… TAB proxy_refresh=<secs> TAB host=<ip>`, or for a host with a name `… TAB host=<name> TAB hostip=<ip>`. With a
+    /// hash, `TAB user_director_backend=<hash>/<ip>` stands before that and `TAB user_director_hash=<hash>` after it.
+    pub fn write(&self, line: &[u8], out: &mut Vec<u8>) {
+        out.extend_from_slice(line);
+        if let Some(hash) = self.hash {
+            write_field(anvil::BACKEND_FIELD, out);
+            Placed { hash, ip: self.ip }.write(out);
+        }
+        write_field(b"proxy_refresh", out);
+        write_number(self.refresh_secs.into(), out);
+        write_field(b"host", out);
+        if let Some(name) = self.hostname {
+            escape(name, out);
+            write_field(b"hostip", out);
+        }
+        write_ip(self.ip, out);
+        if let Some(hash) = self.hash {
+            write_field(anvil::HASH_FIELD, out);
+            write_number(hash.into(), out);
+        }
+        out.push(b'\n');
+    }
+}
+
+/// The beginning of a field.
+fn write_field(name: &[u8], out: &mut Vec<u8>) {
+    out.push(b'\t');
+    out.extend_from_slice(name);
+    out.push(b'=');
 }
 
 /// Appends `FAIL TAB id TAB code=temp_fail` and LF.
@@ -103,7 +144,7 @@ pub fn write_temporary_failure(id: &[u8], out: &mut Vec<u8>) {
 
 /// Whether `line` (without LF) is an acceptable first line of an authreply client: this name and major version 1.
 pub fn is_authreply_client_version_line(line: &[u8]) -> bool {
-    arguments::is_version_line(line, AUTHREPLY_CLIENT_NAME)
+    arguments::is_version_line(line, AUTHREPLY_CLIENT_NAME, 1)
 }
 
 /// The line for a log: every field that can hold a password or another secret (`pass`, `resp`, `final-resp-ok`, any
@@ -136,9 +177,20 @@ pub fn printable(line: &[u8]) -> String {
     shown
 }
 
+/// Takes the bytes before the next TAB, or the last ones.
+fn next_field<'a>(rest: &mut Option<&'a [u8]>) -> Option<&'a [u8]> {
+    let line = (*rest)?;
+    let (field, after) = match memchr(b'\t', line) {
+        Some(at) => (&line[..at], Some(&line[at + 1..])),
+        None => (line, None),
+    };
+    *rest = after;
+    Some(field)
+}
+
 /// `name=value` or `name`
 fn split_field(field: &[u8]) -> (&[u8], Option<&[u8]>) {
-    match field.iter().position(|&byte| byte == b'=') {
+    match memchr(b'=', field) {
         Some(at) => (&field[..at], Some(&field[at + 1..])),
         None => (field, None),
     }

@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 
-use nom::FindSubstring;
-use zeroize::Zeroize;
+use memchr::memchr;
+use zeroize::optimization_barrier;
 
 /// Finds lines in a stream of bytes, with a bound on their length.
 ///
@@ -47,8 +47,15 @@ impl fmt::Debug for LineBuffer {
 
 impl Drop for LineBuffer {
     fn drop(&mut self) {
-        self.kept.zeroize();
+        wipe(&mut self.kept);
     }
+}
+
+/// Overwrites bytes that may be secret, also when nobody can read them afterwards.
+pub(crate) fn wipe(bytes: &mut [u8]) {
+    // As `zeroize` does it for other types: that for slices writes byte by byte.
+    bytes.fill(0);
+    optimization_barrier(bytes);
 }
 
 impl LineBuffer {
@@ -75,7 +82,8 @@ impl LineBuffer {
             self.keep(end_of_line)?;
             rest = after;
             let go_on = each(&self.kept);
-            self.kept.zeroize();
+            wipe(&mut self.kept);
+            self.kept.clear();
             if !go_on {
                 return Ok(());
             }
@@ -100,14 +108,15 @@ impl LineBuffer {
     fn keep(&mut self, bytes: &[u8]) -> Result<(), LineTooLong> {
         let length = self.kept.len() + bytes.len();
         if length > self.max_bytes {
-            self.kept.zeroize();
+            wipe(&mut self.kept);
+            self.kept.clear();
             return Err(LineTooLong { max_bytes: self.max_bytes });
         }
         if length > self.kept.capacity() {
             // Not left to Vec, which would free the old bytes without wiping them.
             let mut larger = Vec::with_capacity(length.next_power_of_two());
             larger.extend_from_slice(&self.kept);
-            self.kept.zeroize();
+            wipe(&mut self.kept);
             self.kept = larger;
         }
         self.kept.extend_from_slice(bytes);
@@ -117,7 +126,7 @@ impl LineBuffer {
 
 /// The bytes before the first LF and those after it.
 fn split_line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let end = bytes.find_substring("\n")?;
+    let end = memchr(b'\n', bytes)?;
     Some((&bytes[..end], &bytes[end + 1..]))
 }
 
@@ -139,7 +148,7 @@ pub fn escape(argument: &[u8], out: &mut Vec<u8>) {
 /// Undoes [`escape`]; borrows when nothing was escaped. 0x01 followed by anything else stands for that byte itself; at
 /// the very end it stands for nothing.
 pub fn unescape(argument: &[u8]) -> Cow<'_, [u8]> {
-    let Some(first) = argument.iter().position(|&byte| byte == ESCAPE) else { return Cow::Borrowed(argument) };
+    let Some(first) = memchr(ESCAPE, argument) else { return Cow::Borrowed(argument) };
     let (plain, escaped) = argument.split_at(first);
     let mut out = Vec::with_capacity(argument.len());
     out.extend_from_slice(plain);

@@ -9,10 +9,11 @@ use nom::combinator::opt;
 use nom::multi::many0;
 
 use super::arguments::{
-    Complaint, LineWriter, Parsed, address, hash, ip, optional, raw, read_u32, read_u64, split_command, text, typed,
-    u32, u64,
+    Complaint, Flaw, LineWriter, Parsed, address, hash, ip, optional, raw, read_u32, read_u64, split_command, text,
+    typed, u32, u64,
 };
 use super::line::unescape;
+use crate::users::Generation;
 
 /// The protocol's name in VERSION.
 pub const NAME: &str = "director";
@@ -43,8 +44,10 @@ pub mod minor {
     pub const USER_KICK_ALT: u32 = 8;
     /// Timestamps in USER, and `U`.
     pub const USER_TIMESTAMP: u32 = 9;
-    /// How many sessions were kicked, in USER-KILLED and USER-KILLED-EVERYWHERE: our own extension.
-    pub const KICKED: u32 = 10;
+    /// USER-KILLED and USER-KILLED-EVERYWHERE name their move, backends of users have a generation: our own extension.
+    pub const KILL_NAMES: u32 = 10;
+    /// DIRECTOR has a name: our own extension.
+    pub const DIRECTOR_NAMES: u32 = 10;
 }
 
 /// Who originated a command, and its number there (ring protocol, "Sequence numbers").
@@ -91,13 +94,44 @@ pub struct SyncInfo {
     pub hosts_hash: u32,
 }
 
-/// How many sessions a move has ended so far (version 1.10).
+/// What USER-KILLED says of its move and of its way round the ring (version 1.10).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KickCount {
-    /// By the mover and by everybody whom this USER-KILLED has passed.
-    pub kicked: u32,
-    /// The USER-MOVE that it belongs to: only its originator can tell that it has been all round.
-    pub mover: Origin,
+pub struct KillToken {
+    /// How many sessions were ended by the starter and by everybody whom it has passed; `None`: not known.
+    pub kicked: Option<u32>,
+    /// The USER-MOVE that it belongs to.
+    pub of_move: Origin,
+    /// The backend that the user moves to.
+    pub host: IpAddr,
+    /// Of that backend.
+    pub generation: Option<Generation>,
+    /// Who has sent it on its way, and its number there: back at this director it has been all round.
+    pub starter: Origin,
+}
+
+/// What USER-KILLED-EVERYWHERE says of its move (version 1.10).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KilledMove {
+    /// How many sessions were ended in the whole ring; `None`: not known.
+    pub kicked: Option<u32>,
+    /// The USER-MOVE that it belongs to.
+    pub of_move: Origin,
+}
+
+/// What USER and `U` say of how a user came to his backend (version 1.10).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moved {
+    /// Of that backend; `None`: the sender is in a ring that does not know generations.
+    pub generation: Option<Generation>,
+    /// He is being moved there: the USER-MOVE.
+    pub of_move: Option<Origin>,
+}
+
+impl Moved {
+    /// What a member before 1.10 says.
+    pub const UNKNOWN: Self = Self { generation: None, of_move: None };
+    /// What need not be said.
+    pub const NEVER: Self = Self { generation: Some(Generation::NEVER), of_move: None };
 }
 
 /// What PING and PONG carry, since 2.2.
@@ -117,8 +151,8 @@ pub enum Line<'a> {
     Version { name: Cow<'a, [u8]>, major: u32, minor: u32 },
     /// `ME ip port unix-time`
     Me { address: SocketAddr, unix_secs: u64 },
-    /// `DIRECTOR ip port`
-    Director { address: SocketAddr },
+    /// `DIRECTOR ip port [o-ip o-port seq]`
+    Director { address: SocketAddr, name: Option<Origin> },
     /// `DIRECTOR-REMOVE ip port`
     DirectorRemove { address: SocketAddr },
     /// `HOST-HAND-START r`
@@ -127,14 +161,15 @@ pub enum Line<'a> {
     HandshakeHost { host: HostLine<'a> },
     /// `HOST-HAND-END r`
     HandshakeHostsEnd { handshaked: bool },
-    /// `U hash ip timestamp [w]`, or `USER` with more than two arguments from a peer below minor 9
-    HandshakeUser { hash: u32, host: IpAddr, timestamp_secs: u64, weak: bool },
+    /// `U hash ip timestamp [w|- [generation|- [m-ip m-port m-seq]]]`: what follows `w` to minor 10 only; or `USER` with
+    /// more than two arguments from a peer below minor 9
+    HandshakeUser { hash: u32, host: IpAddr, timestamp_secs: u64, weak: bool, moved: Moved },
     /// `OPTIONS option…`
     Options { options: Vec<Cow<'a, [u8]>> },
     /// `DONE`
     Done,
-    /// `USER hash ip [timestamp]`
-    User { hash: u32, host: IpAddr, timestamp_secs: Option<u64> },
+    /// `USER hash ip [timestamp [generation|- [m-ip m-port m-seq]]]`
+    User { hash: u32, host: IpAddr, timestamp_secs: Option<u64>, moved: Moved },
     /// `USER-WEAK o-ip o-port seq hash ip`
     UserWeak { origin: Origin, hash: u32, host: IpAddr },
     /// `HOST o-ip o-port seq ip vhosts [tag [U/Dts [hostname]]]`
@@ -143,13 +178,13 @@ pub enum Line<'a> {
     HostRemove { origin: Origin, ip: IpAddr },
     /// `HOST-FLUSH o-ip o-port seq ip`
     HostFlush { origin: Origin, ip: IpAddr },
-    /// `USER-MOVE o-ip o-port seq hash ip`
-    UserMove { origin: Origin, hash: u32, host: IpAddr },
-    /// `USER-KILLED hash [kicked o-ip o-port seq]`: the count is left out to a peer below minor 10, and when it is not
-    /// known
-    UserKilled { hash: u32, count: Option<KickCount> },
-    /// `USER-KILLED-EVERYWHERE o-ip o-port seq hash [kicked]`: the count as in USER-KILLED
-    UserKilledEverywhere { origin: Origin, hash: u32, kicked: Option<u32> },
+    /// `USER-MOVE o-ip o-port seq hash ip [generation|-]`
+    UserMove { origin: Origin, hash: u32, host: IpAddr, generation: Option<Generation> },
+    /// `USER-KILLED hash [kicked|- m-ip m-port m-seq host s-ip s-port s-seq [generation|-]]`: only the hash to a peer below minor 10
+    UserKilled { hash: u32, token: Option<KillToken> },
+    /// `USER-KILLED-EVERYWHERE o-ip o-port seq hash [kicked|- m-ip m-port m-seq]`: only the hash to a peer below minor
+    /// 10, and if the move is not known
+    UserKilledEverywhere { origin: Origin, hash: u32, of: Option<KilledMove> },
     /// `USER-KICK o-ip o-port seq username`
     UserKick { origin: Origin, username: Cow<'a, [u8]> },
     /// `USER-KICK-ALT o-ip o-port seq field value`
@@ -184,16 +219,22 @@ impl fmt::Display for LineError {
 impl std::error::Error for LineError {}
 
 impl<'a> Line<'a> {
-    /// Reads one line, without its LF, from a peer of that minor version (which decides what a `USER` with three
-    /// arguments is). Arguments after the last one that a command knows are ignored.
+    /// Reads one line, without its LF, as that minor version means it: the lower one of ours and the peer's. A command
+    /// that it does not know is unknown, and arguments after the last one that it knows are ignored.
     ///
     /// # Errors
     /// [`LineError`] for an unknown command, a missing or unparsable argument.
     pub fn parse(line: &'a [u8], peer_minor: u32) -> Result<Self, LineError> {
         let (command, input) = split_command(line);
         let parsed = match command {
-            b"USER" => user(input, peer_minor),
-            b"U" => handshake_user(input),
+            // Nearly all lines are one of these. They mean the same to all who know them.
+            b"USER" => {
+                return user(input, peer_minor).map_or_else(|error| Err(about(command, &error)), |(_, line)| Ok(line));
+            }
+            b"U" if peer_minor >= minor::KILL_NAMES => {
+                return handshake_user(input).map_or_else(|error| Err(about(command, &error)), |(_, line)| Ok(line));
+            }
+            b"U" if peer_minor >= minor::USER_TIMESTAMP => older_handshake_user(input),
             b"SYNC" => (origin, optional(sync_info)).map(|(origin, info)| Self::Sync { origin, info }).parse(input),
             b"PING" => ping_info.map(|info| Self::Ping { info }).parse(input),
             b"PONG" => ping_info.map(|info| Self::Pong { info }).parse(input),
@@ -204,14 +245,14 @@ impl<'a> Line<'a> {
             b"USER-WEAK" => (origin, hash, ip("host"))
                 .map(|(origin, hash, host)| Self::UserWeak { origin, hash, host })
                 .parse(input),
-            b"USER-MOVE" => (origin, hash, ip("host"))
-                .map(|(origin, hash, host)| Self::UserMove { origin, hash, host })
+            b"USER-MOVE" => (origin, hash, ip("host"), generation)
+                .map(|(origin, hash, host, generation)| Self::UserMove { origin, hash, host, generation })
                 .parse(input),
             b"USER-KILLED" => {
-                (hash, optional(kick_count)).map(|(hash, count)| Self::UserKilled { hash, count }).parse(input)
+                (hash, optional(kill_token)).map(|(hash, token)| Self::UserKilled { hash, token }).parse(input)
             }
-            b"USER-KILLED-EVERYWHERE" => (origin, hash, optional(u32("kicked")))
-                .map(|(origin, hash, kicked)| Self::UserKilledEverywhere { origin, hash, kicked })
+            b"USER-KILLED-EVERYWHERE" => (origin, hash, optional(killed_move))
+                .map(|(origin, hash, of)| Self::UserKilledEverywhere { origin, hash, of })
                 .parse(input),
             b"USER-KICK" => {
                 (origin, text("username")).map(|(origin, username)| Self::UserKick { origin, username }).parse(input)
@@ -224,7 +265,12 @@ impl<'a> Line<'a> {
                 .parse(input),
             b"HOST-REMOVE" => (origin, ip("host")).map(|(origin, ip)| Self::HostRemove { origin, ip }).parse(input),
             b"HOST-FLUSH" => (origin, ip("host")).map(|(origin, ip)| Self::HostFlush { origin, ip }).parse(input),
-            b"DIRECTOR" => address.map(|address| Self::Director { address }).parse(input),
+            b"DIRECTOR" if peer_minor < minor::DIRECTOR_NAMES => {
+                address.map(|address| Self::Director { address, name: None }).parse(input)
+            }
+            b"DIRECTOR" => {
+                (address, optional(origin)).map(|(address, name)| Self::Director { address, name }).parse(input)
+            }
             b"DIRECTOR-REMOVE" => address.map(|address| Self::DirectorRemove { address }).parse(input),
             b"CONNECT" => address.map(|address| Self::Connect { address }).parse(input),
             b"VERSION" => (text("name"), u32("major"), u32("minor"))
@@ -245,8 +291,11 @@ impl<'a> Line<'a> {
             _ => return Err(LineError { complaint: Complaint::unknown_command(command) }),
         };
         match parsed {
-            Ok((_, line)) => Ok(line),
-            Err(error) => Err(LineError { complaint: Complaint::about(command, &error) }),
+            Ok((_, line)) if line.since_minor() > peer_minor => {
+                Err(LineError { complaint: Complaint::unknown_command(command) })
+            }
+            Ok((_, line)) => Ok(line.meant_by(peer_minor)),
+            Err(error) => Err(about(command, &error)),
         }
     }
 
@@ -260,42 +309,58 @@ impl<'a> Line<'a> {
         match self {
             Self::Version { name, major, minor } => line.text(name).number(*major).number(*minor),
             Self::Me { address, unix_secs } => line.address(*address).number(*unix_secs),
-            Self::Director { address } | Self::DirectorRemove { address } | Self::Connect { address } => {
-                line.address(*address)
+            Self::Director { address, name } => {
+                let line = line.address(*address);
+                match name {
+                    Some(name) if peer_minor >= minor::DIRECTOR_NAMES => name.write(line),
+                    _ => line,
+                }
             }
+            Self::DirectorRemove { address } | Self::Connect { address } => line.address(*address),
             Self::HandshakeHostsStart { handshaked } | Self::HandshakeHostsEnd { handshaked } => {
                 line.number(u32::from(*handshaked))
             }
             Self::HandshakeHost { host } => host.write(peer_minor, line),
             Self::Host { origin, host } => host.write(peer_minor, origin.write(line)),
-            Self::HandshakeUser { hash, host, timestamp_secs, weak } => {
-                let line = line.number(*hash).ip(*host).number(*timestamp_secs);
-                if *weak { line.raw(WEAK) } else { line }
+            Self::HandshakeUser { hash, host, timestamp_secs, weak, moved } => {
+                let line = line.user(*hash, *host, Some(*timestamp_secs));
+                let says_more = peer_minor >= minor::KILL_NAMES && *moved != Moved::NEVER;
+                let line = if *weak {
+                    line.raw(WEAK)
+                } else if says_more {
+                    line.raw(UNKNOWN)
+                } else {
+                    line
+                };
+                if says_more { moved.write(line) } else { line }
             }
             Self::Options { options } => options.iter().fold(line, |line, option| line.text(option)),
             Self::Done => line,
-            Self::User { hash, host, timestamp_secs } => {
-                let line = line.number(*hash).ip(*host);
-                match timestamp_secs {
-                    Some(secs) if peer_minor >= minor::USER_TIMESTAMP => line.number(*secs),
-                    _ => line,
-                }
+            Self::User { hash, host, timestamp_secs, moved } => {
+                let line = line.user(*hash, *host, timestamp_secs.filter(|_| peer_minor >= minor::USER_TIMESTAMP));
+                let says_more = timestamp_secs.is_some() && peer_minor >= minor::KILL_NAMES && *moved != Moved::NEVER;
+                if says_more { moved.write(line) } else { line }
             }
-            Self::UserWeak { origin, hash, host } | Self::UserMove { origin, hash, host } => {
-                origin.write(line).number(*hash).ip(*host)
+            Self::UserWeak { origin, hash, host } => origin.write(line).number(*hash).ip(*host),
+            Self::UserMove { origin, hash, host, generation } => {
+                let line = origin.write(line).number(*hash).ip(*host);
+                if peer_minor >= minor::KILL_NAMES { write_last_generation(*generation, line) } else { line }
             }
             Self::HostRemove { origin, ip } | Self::HostFlush { origin, ip } => origin.write(line).ip(*ip),
-            Self::UserKilled { hash, count } => {
+            Self::UserKilled { hash, token } => {
                 let line = line.number(*hash);
-                match count {
-                    Some(count) if peer_minor >= minor::KICKED => count.mover.write(line.number(count.kicked)),
+                match token {
+                    Some(token) if peer_minor >= minor::KILL_NAMES => {
+                        let line = token.of_move.write(write_kicked(token.kicked, line)).ip(token.host);
+                        write_last_generation(token.generation, token.starter.write(line))
+                    }
                     _ => line,
                 }
             }
-            Self::UserKilledEverywhere { origin, hash, kicked } => {
+            Self::UserKilledEverywhere { origin, hash, of } => {
                 let line = origin.write(line).number(*hash);
-                match kicked {
-                    Some(kicked) if peer_minor >= minor::KICKED => line.number(*kicked),
+                match of {
+                    Some(of) if peer_minor >= minor::KILL_NAMES => of.of_move.write(write_kicked(of.kicked, line)),
                     _ => line,
                 }
             }
@@ -318,6 +383,26 @@ impl<'a> Line<'a> {
             Self::Quit { reason } if peer_minor >= minor::QUIT => line.text(reason),
             Self::Quit { .. } => line,
         };
+    }
+
+    /// Without what the line has from later versions than that one.
+    fn meant_by(mut self, minor: u32) -> Self {
+        match &mut self {
+            Self::HandshakeHost { host } | Self::Host { host, .. } if minor < minor::UPDOWN => {
+                (host.updown, host.hostname) = (None, None);
+            }
+            Self::Sync { info, .. } if minor < minor::UPDOWN => *info = None,
+            Self::UserKilled { token, .. } if minor < minor::KILL_NAMES => *token = None,
+            Self::UserMove { generation, .. } if minor < minor::KILL_NAMES => *generation = None,
+            Self::User { moved, .. } | Self::HandshakeUser { moved, .. } if minor < minor::KILL_NAMES => {
+                *moved = Moved::UNKNOWN;
+            }
+            // Without a timestamp it is not of that version.
+            Self::User { timestamp_secs: None, moved, .. } => *moved = Moved::UNKNOWN,
+            Self::UserKilledEverywhere { of, .. } if minor < minor::KILL_NAMES => *of = None,
+            _ => {}
+        }
+        self
     }
 
     /// The first minor version that knows the command.
@@ -363,12 +448,32 @@ impl<'a> Line<'a> {
     }
 }
 
+#[cold]
+fn about(command: &[u8], error: &nom::Err<Flaw<'_>>) -> LineError {
+    LineError { complaint: Complaint::about(command, error) }
+}
+
 /// The last argument of a handshake's user who is weak.
 const WEAK: &[u8] = b"w";
+/// A count or a generation that is not known, and a user of a handshake who is not weak.
+const UNKNOWN: &[u8] = b"-";
 
 impl Origin {
     fn write<'o>(&self, line: LineWriter<'o>) -> LineWriter<'o> {
         line.address(self.address).number(self.seq)
+    }
+}
+
+impl Moved {
+    fn write<'o>(&self, line: LineWriter<'o>) -> LineWriter<'o> {
+        let line = match self.generation {
+            Some(generation) => line.number(generation.number()),
+            None => line.raw(UNKNOWN),
+        };
+        match &self.of_move {
+            Some(of_move) => of_move.write(line),
+            None => line,
+        }
     }
 }
 
@@ -394,9 +499,51 @@ fn origin(input: &[u8]) -> Parsed<'_, Origin> {
     (address, u32("seq")).map(|(address, seq)| Origin { address, seq }).parse(input)
 }
 
-/// `kicked o-ip o-port seq`
-fn kick_count(input: &[u8]) -> Parsed<'_, KickCount> {
-    (u32("kicked"), origin).map(|(kicked, mover)| KickCount { kicked, mover }).parse(input)
+/// `kicked|- m-ip m-port m-seq host s-ip s-port s-seq [generation|-]`
+fn kill_token(input: &[u8]) -> Parsed<'_, KillToken> {
+    (kicked, origin, ip("host"), origin, generation)
+        .map(|(kicked, of_move, host, starter, generation)| KillToken { kicked, of_move, host, generation, starter })
+        .parse(input)
+}
+
+/// `[generation|-]`: nothing is 0.
+fn generation(input: &[u8]) -> Parsed<'_, Option<Generation>> {
+    let read = |argument: &[u8]| match argument {
+        UNKNOWN => Some(None),
+        argument => read_u32(argument).and_then(Generation::new).map(Some),
+    };
+    optional(typed("generation", read)).map(|generation| generation.unwrap_or(Some(Generation::NEVER))).parse(input)
+}
+
+/// `[generation|- [m-ip m-port m-seq]]`
+fn moved(input: &[u8]) -> Parsed<'_, Moved> {
+    (generation, optional(origin)).map(|(generation, of_move)| Moved { generation, of_move }).parse(input)
+}
+
+/// 0 is left out, where it would be the last argument.
+fn write_last_generation(generation: Option<Generation>, line: LineWriter<'_>) -> LineWriter<'_> {
+    match generation {
+        Some(Generation::NEVER) => line,
+        Some(generation) => line.number(generation.number()),
+        None => line.raw(UNKNOWN),
+    }
+}
+
+/// `kicked|- m-ip m-port m-seq`
+fn killed_move(input: &[u8]) -> Parsed<'_, KilledMove> {
+    (kicked, origin).map(|(kicked, of_move)| KilledMove { kicked, of_move }).parse(input)
+}
+
+/// A number, or `-` if it is not known.
+fn kicked(input: &[u8]) -> Parsed<'_, Option<u32>> {
+    typed("kicked", |argument| if argument == UNKNOWN { Some(None) } else { read_u32(argument).map(Some) })(input)
+}
+
+fn write_kicked<'o>(kicked: Option<u32>, line: LineWriter<'o>) -> LineWriter<'o> {
+    match kicked {
+        Some(kicked) => line.number(kicked),
+        None => line.raw(UNKNOWN),
+    }
 }
 
 /// `ip port`, where the port may be 0: a standalone director has none.
@@ -428,7 +575,7 @@ fn host(input: &[u8]) -> Parsed<'_, HostLine<'_>> {
             vhosts,
             tag: tag.unwrap_or_default(),
             updown,
-            hostname: hostname.filter(|name| !name.is_empty()).map(unescape),
+            hostname: hostname.map(unescape).filter(|name| !name.is_empty()),
         })
         .parse(input)
 }
@@ -444,21 +591,42 @@ fn read_updown(argument: &[u8]) -> Option<UpDown> {
     Some(UpDown { down, changed_secs: read_u64(time)? })
 }
 
-/// The arguments of USER: `hash ip [timestamp]`, or those of [`handshake_user`] from a peer that does not know `U`.
+/// The arguments of USER: `hash ip [timestamp [generation|- [m-ip m-port m-seq]]]`, or those of [`handshake_user`] from a peer that does not know `U`.
 fn user(input: &[u8], peer_minor: u32) -> Parsed<'_, Line<'_>> {
     let (rest, (hash, host, timestamp_secs)) = (hash, ip("host"), optional(u64("timestamp"))).parse(input)?;
     match timestamp_secs {
         Some(timestamp_secs) if peer_minor < minor::USER_TIMESTAMP => {
-            weak.map(|weak| Line::HandshakeUser { hash, host, timestamp_secs, weak }).parse(rest)
+            weak.map(|weak| Line::HandshakeUser { hash, host, timestamp_secs, weak, moved: Moved::UNKNOWN }).parse(rest)
         }
-        _ => Ok((rest, Line::User { hash, host, timestamp_secs })),
+        Some(_) if peer_minor >= minor::KILL_NAMES => {
+            moved.map(|moved| Line::User { hash, host, timestamp_secs, moved }).parse(rest)
+        }
+        _ => Ok((rest, Line::User { hash, host, timestamp_secs, moved: Moved::UNKNOWN })),
     }
 }
 
 /// `hash ip timestamp [w]`
-fn handshake_user(input: &[u8]) -> Parsed<'_, Line<'_>> {
+fn older_handshake_user(input: &[u8]) -> Parsed<'_, Line<'_>> {
     (hash, ip("host"), u64("timestamp"), weak)
-        .map(|(hash, host, timestamp_secs, weak)| Line::HandshakeUser { hash, host, timestamp_secs, weak })
+        .map(|(hash, host, timestamp_secs, weak)| {
+            let moved = Moved::UNKNOWN;
+            Line::HandshakeUser { hash, host, timestamp_secs, weak, moved }
+        })
+        .parse(input)
+}
+
+/// `hash ip timestamp [w|- [generation|- [m-ip m-port m-seq]]]`
+fn handshake_user(input: &[u8]) -> Parsed<'_, Line<'_>> {
+    let is_weak = |argument: &[u8]| match argument {
+        WEAK => Some(true),
+        UNKNOWN => Some(false),
+        _ => None,
+    };
+    (hash, ip("host"), u64("timestamp"), optional(typed("weak flag", is_weak)), moved)
+        .map(|(hash, host, timestamp_secs, weak, moved)| {
+            let weak = weak.unwrap_or(false);
+            Line::HandshakeUser { hash, host, timestamp_secs, weak, moved }
+        })
         .parse(input)
 }
 

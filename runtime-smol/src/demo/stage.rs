@@ -401,6 +401,9 @@ director_servers = {servers}
 director_mail_servers = {mail_servers}
 
 service director {{
+  # whoever shows it: the folder is that one's own
+  user = root
+
   # the ring
   inet_listener {{
     address = {ip}

@@ -4,7 +4,7 @@
 //! file that cannot be made yet is waited for, and each second [`Listeners::inspect`] looks whether every file is still
 //! the one that was made here: by device and inode, since a name alone could be another process's.
 
-mod open;
+pub(crate) mod open;
 mod watch;
 
 use std::os::fd::OwnedFd;
@@ -18,6 +18,7 @@ use rustix::fs::Uid;
 
 use crate::configuration::{Access, access_of};
 use crate::exit::{Exit, Failure};
+use crate::opener::Opener;
 use open::{FileId, Problem};
 use watch::FolderWatch;
 
@@ -33,7 +34,7 @@ const TAKEN_PAUSE: Duration = Duration::from_secs(60);
 
 /// Names a listener for as long as it is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ListenerKey(u32);
+pub struct ListenerKey(pub(crate) u32);
 
 /// What a runtime has to do about a listener.
 #[derive(Debug)]
@@ -60,6 +61,7 @@ pub enum Change {
 #[derive(Debug)]
 pub struct Listeners {
     base_dir: PathBuf,
+    opener: Opener,
     entries: Vec<Entry>,
     last_key: u32,
     watch: FolderWatch,
@@ -85,7 +87,7 @@ struct Entry {
 
 /// Where a listener is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Endpoint {
+pub(crate) enum Endpoint {
     Unix(PathBuf),
     Fifo(PathBuf),
     /// `required: false` = not worth a word if this machine has no such address family.
@@ -105,7 +107,7 @@ impl std::fmt::Display for Endpoint {
 }
 
 impl Endpoint {
-    fn path(&self) -> Option<&Path> {
+    pub(crate) fn path(&self) -> Option<&Path> {
         match self {
             Self::Unix(path) | Self::Fifo(path) => Some(path),
             Self::Tcp { .. } => None,
@@ -118,15 +120,18 @@ impl Listeners {
     ///
     /// # Errors
     /// Another process has one of them, or this one cannot be opened for a reason that waiting does not cure.
-    pub fn open(settings: &Settings) -> Result<(Self, Vec<Change>), Failure> {
+    pub fn open(settings: &Settings, opener: Opener) -> Result<(Self, Vec<Change>), Failure> {
         let entries = expand(settings, &settings.base_dir)?;
-        let mut this = Self { base_dir: settings.base_dir.clone(), entries, last_key: 0, watch: FolderWatch::new() };
+        let base_dir = settings.base_dir.clone();
+        let mut this = Self { base_dir, opener, entries, last_key: 0, watch: FolderWatch::new() };
         let mut changes = Vec::new();
         for index in 0..this.entries.len() {
             match this.try_open(index, &mut changes) {
                 Ok(()) => {}
                 Err(Problem::Wait { reason, .. }) => this.wait(index, &reason),
-                Err(Problem::Taken(reason)) => return Err(this.failure(index, Exit::Unavailable, &reason)),
+                Err(Problem::Taken(reason) | Problem::NoAddress(reason)) => {
+                    return Err(this.failure(index, Exit::Unavailable, &reason));
+                }
                 Err(Problem::Refused(exit, reason)) => return Err(this.failure(index, exit, &reason)),
             }
         }
@@ -140,7 +145,7 @@ impl Listeners {
     }
 
     /// If there is one: when this descriptor is readable, [`Listeners::inspect`] at once.
-    pub fn wake_descriptor(&self) -> Option<Rc<OwnedFd>> {
+    pub fn wake_descriptor(&self) -> Option<&Rc<OwnedFd>> {
         self.watch.descriptor()
     }
 
@@ -150,7 +155,7 @@ impl Listeners {
         self.watch.drain();
         for index in 0..self.entries.len() {
             let entry = &mut self.entries[index];
-            if entry.is_in_place() || entry.quiet_until.is_some_and(|until| now < until) {
+            if entry.is_in_place(&self.opener) || entry.quiet_until.is_some_and(|until| now < until) {
                 continue;
             }
             let vanished = entry.file.take().is_some();
@@ -168,7 +173,7 @@ impl Listeners {
                 }
                 Ok(()) => log::info!("{} is open", self.entries[index].endpoint),
                 Err(Problem::Wait { reason, .. }) => self.wait(index, &reason),
-                Err(Problem::Taken(reason) | Problem::Refused(_, reason)) => {
+                Err(Problem::Taken(reason) | Problem::NoAddress(reason) | Problem::Refused(_, reason)) => {
                     self.complain(index, log::Level::Error, &reason);
                     self.entries[index].waiting = false;
                     self.entries[index].quiet_until = Some(now + TAKEN_PAUSE);
@@ -204,14 +209,14 @@ impl Listeners {
                 continue;
             }
             log::info!("{} is not configured any more: closed", entry.endpoint);
-            self.entries.remove(index).close(&mut changes);
+            self.entries.remove(index).close(&self.opener, &mut changes);
         }
         for new in wanted {
             if let Some(old) = self.entries.iter_mut().find(|entry| same(entry, &new)) {
                 old.place = new.place;
                 if old.access != new.access {
                     old.access = new.access;
-                    old.apply_access();
+                    old.apply_access(&self.opener);
                 }
             } else if new.role == Role::Ring {
                 log::warn!("{}: to open the ring socket {} needs a restart", new.place, new.endpoint);
@@ -226,14 +231,14 @@ impl Listeners {
     /// Removes the files that are still ours, so that nobody connects to a director that has gone.
     pub fn remove_files(&mut self) {
         for entry in &mut self.entries {
-            entry.remove_file();
+            entry.remove_file(&self.opener);
         }
     }
 
     /// A listener does not work any more: it is to be made anew at the next [`Listeners::inspect`].
     pub fn lost(&mut self, key: ListenerKey) {
         for entry in self.entries.iter_mut().filter(|entry| entry.key == Some(key)) {
-            entry.remove_file();
+            entry.remove_file(&self.opener);
             entry.key = None;
         }
     }
@@ -245,25 +250,15 @@ impl Listeners {
 
     fn try_open(&mut self, index: usize, changes: &mut Vec<Change>) -> Result<(), Problem> {
         let entry = &mut self.entries[index];
-        let (descriptor, file) = match &entry.endpoint {
-            Endpoint::Unix(path) => {
-                open::make_folder(&self.base_dir, path)?;
-                open::unix(path, entry.access).map(|(descriptor, file)| (descriptor, Some(file)))?
+        let (descriptor, file) = match self.opener.open(&self.base_dir, &entry.endpoint, entry.access) {
+            Ok(opened) => opened,
+            Err(Problem::NoAddress(_)) if matches!(entry.endpoint, Endpoint::Tcp { required: false, .. }) => {
+                log::debug!("{}: not on this machine", entry.endpoint);
+                // Nothing to watch; it stays closed.
+                entry.quiet_until = Instant::now().checked_add(Duration::from_secs(u64::from(u32::MAX)));
+                return Ok(());
             }
-            Endpoint::Fifo(path) => {
-                open::make_folder(&self.base_dir, path)?;
-                open::fifo(path, entry.access).map(|(descriptor, file)| (descriptor, Some(file)))?
-            }
-            Endpoint::Tcp { address, required } => match open::tcp(*address) {
-                Ok(descriptor) => (descriptor, None),
-                Err(open::TcpError::NoAddress(_)) if !required => {
-                    log::debug!("{address}: not on this machine");
-                    // Nothing to watch; it stays closed.
-                    entry.quiet_until = Instant::now().checked_add(Duration::from_secs(u64::from(u32::MAX)));
-                    return Ok(());
-                }
-                Err(error) => return Err(error.into()),
-            },
+            Err(problem) => return Err(problem),
         };
         // An old descriptor whose file has gone is kept until now: a FIFO's writers may still have it open.
         changes.extend(entry.key.take().map(|key| Change::Close { key }));
@@ -309,38 +304,34 @@ impl Drop for Listeners {
 
 impl Entry {
     /// Whether there is nothing to do about it.
-    fn is_in_place(&self) -> bool {
+    fn is_in_place(&self, opener: &Opener) -> bool {
         match (&self.file, self.endpoint.path()) {
-            (Some(file), Some(path)) => FileId::of(path).is_some_and(|there| there == *file),
+            (Some(file), Some(_)) => opener.identify(&self.endpoint).is_some_and(|there| there == *file),
             (None, Some(_)) => false,
             (_, None) => self.key.is_some(),
         }
     }
 
-    fn apply_access(&self) {
-        let Some(path) = self.endpoint.path() else { return };
-        if !self.is_in_place() {
+    fn apply_access(&self, opener: &Opener) {
+        if self.endpoint.path().is_none() || !self.is_in_place(opener) {
             // It gets them when it is made.
             return;
         }
-        match open::set_access(path, self.access) {
+        match opener.set_access(&self.endpoint, self.access) {
             Ok(()) => log::info!("{} has its new mode and owner", self.endpoint),
             Err(error) => log::error!("{}: cannot set mode and owner of {}: {error}", self.place, self.endpoint),
         }
     }
 
-    fn remove_file(&mut self) {
-        let (Some(file), Some(path)) = (self.file.take(), self.endpoint.path()) else { return };
-        if FileId::of(path) != Some(file) {
-            return;
-        }
-        if let Err(error) = std::fs::remove_file(path) {
-            log::warn!("cannot remove {}: {error}", path.display());
+    fn remove_file(&mut self, opener: &Opener) {
+        let Some(file) = self.file.take() else { return };
+        if let Err(error) = opener.remove(&self.endpoint, file) {
+            log::warn!("cannot remove {}: {error}", self.endpoint);
         }
     }
 
-    fn close(mut self, changes: &mut Vec<Change>) {
-        self.remove_file();
+    fn close(mut self, opener: &Opener, changes: &mut Vec<Change>) {
+        self.remove_file(opener);
         changes.extend(self.key.take().map(|key| Change::Close { key }));
     }
 }
@@ -380,6 +371,11 @@ fn endpoints(listener: &Listener, base_dir: &Path) -> Vec<Endpoint> {
             addresses.iter().map(|ip| Endpoint::Tcp { address: (*ip, *port).into(), required: true }).collect()
         }
     }
+}
+
+/// Where the listeners of the settings are, and who may use them.
+pub(crate) fn owners(settings: &Settings, base_dir: &Path) -> Result<Vec<(Endpoint, Access)>, SettingsError> {
+    Ok(expand(settings, base_dir)?.into_iter().map(|entry| (entry.endpoint, entry.access)).collect())
 }
 
 /// Who runs this process.

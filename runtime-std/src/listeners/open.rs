@@ -14,7 +14,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
-use super::own_user;
+use super::{Endpoint, own_user};
 use crate::configuration::Access;
 use crate::exit::Exit;
 
@@ -27,7 +27,7 @@ const FOLDER_MODE: u32 = 0o755;
 
 /// Why a listener cannot be opened.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Problem {
+pub(crate) enum Problem {
     /// Something that will come by itself when Dovecot starts.
     Wait {
         /// The folder that is not there.
@@ -36,40 +36,54 @@ pub(super) enum Problem {
     },
     /// Another process listens there.
     Taken(String),
+    /// This machine has no such address, or no such family.
+    NoAddress(String),
     /// Anything else.
     Refused(Exit, String),
 }
 
-/// Why a TCP socket cannot be opened.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum TcpError {
-    /// This machine has no such address, or no such family.
-    NoAddress(String),
-    Other(Problem),
-}
-
-impl From<TcpError> for Problem {
-    fn from(error: TcpError) -> Self {
-        match error {
-            TcpError::NoAddress(reason) => Self::Refused(Exit::Unavailable, reason),
-            TcpError::Other(problem) => problem,
-        }
-    }
-}
-
 /// Which file a name stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct FileId {
-    device: u64,
-    inode: u64,
+pub(crate) struct FileId {
+    pub(crate) device: u64,
+    pub(crate) inode: u64,
 }
 
 impl FileId {
-    /// The file at a path, if there is one; of a symbolic link, the link.
-    pub(super) fn of(path: &Path) -> Option<Self> {
-        let metadata = fs::symlink_metadata(path).ok()?;
-        Some(Self { device: metadata.dev(), inode: metadata.ino() })
+    /// The file at a path; of a symbolic link, the link.
+    pub(crate) fn look(path: &Path) -> io::Result<Self> {
+        let metadata = fs::symlink_metadata(path)?;
+        Ok(Self { device: metadata.dev(), inode: metadata.ino() })
     }
+
+    /// The file at a path, if there is one that can be seen.
+    pub(super) fn of(path: &Path) -> Option<Self> {
+        Self::look(path).ok()
+    }
+}
+
+/// Opens a listener, and makes the folders for it that are ours to make. Of a file, its id comes with it.
+pub(crate) fn endpoint(
+    base_dir: &Path,
+    endpoint: &Endpoint,
+    access: Access,
+) -> Result<(OwnedFd, Option<FileId>), Problem> {
+    match endpoint {
+        Endpoint::Unix(path) => {
+            make_folder(base_dir, path)?;
+            unix(path, access).map(|(descriptor, file)| (descriptor, Some(file)))
+        }
+        Endpoint::Fifo(path) => {
+            make_folder(base_dir, path)?;
+            fifo(path, access).map(|(descriptor, file)| (descriptor, Some(file)))
+        }
+        Endpoint::Tcp { address, .. } => tcp(*address).map(|descriptor| (descriptor, None)),
+    }
+}
+
+/// Removes a listener's file, if it is still this one.
+pub(crate) fn remove(path: &Path, file: FileId) -> io::Result<()> {
+    if FileId::of(path) == Some(file) { fs::remove_file(path) } else { Ok(()) }
 }
 
 /// Makes the folder of a socket, if it is ours to make: one below base_dir (as login/ext), once what Dovecot makes
@@ -165,7 +179,7 @@ pub(super) fn fifo(path: &Path, access: Access) -> Result<(OwnedFd, FileId), Pro
 }
 
 /// Opens a listening TCP socket.
-pub(super) fn tcp(address: SocketAddr) -> Result<OwnedFd, TcpError> {
+pub(super) fn tcp(address: SocketAddr) -> Result<OwnedFd, Problem> {
     let listen = || -> Result<OwnedFd, Errno> {
         let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
         let socket = stream_socket(family)?;
@@ -179,19 +193,19 @@ pub(super) fn tcp(address: SocketAddr) -> Result<OwnedFd, TcpError> {
         Ok(socket)
     };
     listen().map_err(|error| match error {
-        Errno::ADDRINUSE => TcpError::Other(Problem::Taken(taken(Path::new(&address.to_string())))),
+        Errno::ADDRINUSE => Problem::Taken(taken(Path::new(&address.to_string()))),
         Errno::ADDRNOTAVAIL | Errno::AFNOSUPPORT => {
-            TcpError::NoAddress(format!("cannot listen on {address}: this machine has no such address"))
+            Problem::NoAddress(format!("cannot listen on {address}: this machine has no such address"))
         }
         Errno::ACCESS | Errno::PERM => {
-            TcpError::Other(Problem::Refused(Exit::NoPermission, format!("cannot listen on {address}: {error}")))
+            Problem::Refused(Exit::NoPermission, format!("cannot listen on {address}: {error}"))
         }
-        _ => TcpError::Other(Problem::Refused(Exit::CannotCreate, format!("cannot listen on {address}: {error}"))),
+        _ => Problem::Refused(Exit::CannotCreate, format!("cannot listen on {address}: {error}")),
     })
 }
 
 /// Gives a socket file its mode and owner.
-pub(super) fn set_access(path: &Path, access: Access) -> io::Result<()> {
+pub(crate) fn set_access(path: &Path, access: Access) -> io::Result<()> {
     if access.user.is_some() || access.group.is_some() {
         let flags = AtFlags::SYMLINK_NOFOLLOW;
         if let Err(error) = rustix::fs::chownat(CWD, path, access.user, access.group, flags) {

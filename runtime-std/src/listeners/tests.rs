@@ -26,7 +26,7 @@ impl Site {
     }
 
     fn open(&self) -> (Listeners, Vec<Change>) {
-        Listeners::open(&self.settings).unwrap()
+        Listeners::open(&self.settings, Opener::default()).unwrap()
     }
 
     /// The files in base_dir and below, without folders.
@@ -112,7 +112,7 @@ fn stale_socket_is_replaced_and_living_one_is_not() {
     let place = Site::new(vec![admin()]);
     let path = place.path("director-admin");
     let other = UnixListener::bind(&path).unwrap();
-    let failure = Listeners::open(&place.settings).unwrap_err();
+    let failure = Listeners::open(&place.settings, Opener::default()).unwrap_err();
     assert_eq!(failure.exit, Exit::Unavailable);
     assert!(failure.message.starts_with("director.conf:3: admin socket: another process listens on "), "{failure}");
     assert!(failure.message.contains("director-admin"), "{failure}");
@@ -134,7 +134,7 @@ fn second_instance_is_told_by_its_fifo_or_port_too() {
             let address = rustix::net::getsockname(descriptor).unwrap();
             *port = std::net::SocketAddr::try_from(address).unwrap().port();
         }
-        let failure = Listeners::open(&place.settings).unwrap_err();
+        let failure = Listeners::open(&place.settings, Opener::default()).unwrap_err();
         assert_eq!(failure.exit, Exit::Unavailable, "{failure}");
     }
 }
@@ -144,7 +144,7 @@ fn a_failed_start_leaves_no_files() {
     let place = Site::new(vec![admin(), notify(), login()]);
     fs::create_dir(place.path("login/ext")).unwrap();
     let _other = UnixListener::bind(place.path("login/ext/director")).unwrap();
-    Listeners::open(&place.settings).unwrap_err();
+    Listeners::open(&place.settings, Opener::default()).unwrap_err();
     assert_eq!(place.files(), ["login/ext/director"], "the other's");
 }
 
@@ -152,7 +152,7 @@ fn a_failed_start_leaves_no_files() {
 fn something_else_in_the_way_is_not_removed() {
     let place = Site::new(vec![admin()]);
     fs::write(place.path("director-admin"), "precious").unwrap();
-    let failure = Listeners::open(&place.settings).unwrap_err();
+    let failure = Listeners::open(&place.settings, Opener::default()).unwrap_err();
     assert_eq!(failure.exit, Exit::CannotCreate);
     assert!(failure.message.contains("move it away"), "{failure}");
     assert_eq!(fs::read_to_string(place.path("director-admin")).unwrap(), "precious");
@@ -213,7 +213,7 @@ fn missing_folders_of_dovecot_are_waited_for() {
     assert!(listeners.inspect(Instant::now()).is_empty());
     let told = |listeners: &Listeners| {
         let descriptor = listeners.wake_descriptor().expect("inotify");
-        let mut fds = [rustix::event::PollFd::new(&*descriptor, rustix::event::PollFlags::IN)];
+        let mut fds = [rustix::event::PollFd::new(descriptor, rustix::event::PollFlags::IN)];
         rustix::event::poll(&mut fds, Some(&rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 })).unwrap() > 0
     };
     assert!(!told(&listeners));
@@ -291,5 +291,5 @@ fn ipv4_and_ipv6_share_a_port() {
         open::tcp((std::net::Ipv4Addr::UNSPECIFIED, port).into()).expect("the other family is free");
     }
     let missing = open::tcp("192.0.2.1:0".parse().unwrap()).unwrap_err();
-    assert!(matches!(missing, open::TcpError::NoAddress(_)), "{missing:?}");
+    assert!(matches!(missing, Problem::NoAddress(_)), "{missing:?}");
 }

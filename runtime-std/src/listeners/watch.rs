@@ -20,8 +20,8 @@ impl FolderWatch {
     }
 
     /// Becomes readable when a folder that is waited for may have appeared.
-    pub(super) fn descriptor(&self) -> Option<Rc<OwnedFd>> {
-        self.descriptor.clone()
+    pub(super) fn descriptor(&self) -> Option<&Rc<OwnedFd>> {
+        self.descriptor.as_ref()
     }
 
     /// Forgets what has been told so far.

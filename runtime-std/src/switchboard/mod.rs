@@ -2,7 +2,9 @@
 //!
 //! The switchboard owns the [`Director`] and every connection. It never waits: a runtime tells it which descriptor is
 //! ready, it reads or writes once, tells the core, and does what the core wants done until there is nothing left. What
-//! needs the runtime itself (watching descriptors, connecting, a timer) comes out as [`Notice`]s.
+//! needs the runtime itself (watching descriptors, connecting, a timer) comes out as [`Notice`]s. Only what goes to other
+//! directors waits until all that was ready has had its turn ([`Switchboard::tell_ring`]): who asked has his answer first,
+//! and what many have asked is told in one piece.
 //!
 //! ```text
 //! runtime                         switchboard                     core
@@ -25,11 +27,17 @@ use director_core::{
 use rustix::io::Errno;
 use rustix::net::{Shutdown, SocketFlags};
 
+use crate::dialer;
 use crate::process::Clock;
 
 /// The most bytes that one connection may write before others have their turn: a hand-over of millions of users must not
-/// hold up a login. About what a socket takes at once.
-const WRITE_TURN_MAX_BYTES: usize = 256 * 1024;
+/// hold up a login. To find and print so much of it takes less than a millisecond.
+const WRITE_TURN_MAX_BYTES: usize = 64 * 1024;
+
+/// The most bytes of one connection that are read before others have their turn: about 500 users of a hand-over, which
+/// take less than a millisecond, or 300 lookups.
+const READ_TURN_MAX_BYTES: usize = 16 * 1024;
+const _: () = assert!(READ_TURN_MAX_BYTES <= RECEIVE_MAX_BYTES, "the core takes no more");
 
 /// The most connections that one listener may accept before others have their turn.
 pub const ACCEPT_TURN_MAX: usize = 64;
@@ -43,22 +51,23 @@ pub const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(5);
 /// What the runtime has to do.
 #[derive(Debug)]
 pub enum Notice {
-    /// Connect, and report with [`Switchboard::connected`] or [`Switchboard::connect_failed`].
+    /// Connect, and report with [`Switchboard::connected`], [`Switchboard::connecting`] or
+    /// [`Switchboard::connect_failed`].
     Dial {
         /// For which connection.
         connection: ConnectionId,
         /// Where to.
         target: Target,
     },
-    /// A new connection: watch its descriptor as [`Switchboard::interest`] says. Drop the descriptor on
-    /// [`Notice::Gone`].
+    /// A new connection, be it still under way: watch its descriptor as [`Switchboard::interest`] says. Drop the
+    /// descriptor on [`Notice::Gone`].
     Watch {
         /// Which.
         connection: ConnectionId,
         /// Its descriptor, shared with the switchboard.
         descriptor: Rc<OwnedFd>,
     },
-    /// [`Switchboard::interest`] of a connection is another now.
+    /// [`Switchboard::interest`] of a connection may be another now. It never is without this being told.
     Interest {
         /// Which.
         connection: ConnectionId,
@@ -99,6 +108,8 @@ pub struct Switchboard {
     connections: Vec<Option<Connection>>,
     /// Connections with output that has not been tried yet.
     unwritten: VecDeque<ConnectionId>,
+    /// The same, of connections to other directors.
+    ring_unwritten: VecDeque<ConnectionId>,
     notices: VecDeque<Notice>,
     /// For reading; wiped after each use, since passwords come through it.
     buffer: Box<[u8]>,
@@ -112,10 +123,14 @@ pub struct Switchboard {
 #[derive(Debug)]
 struct Connection {
     id: ConnectionId,
-    /// `None` while it is being dialed.
+    /// `None` while it is being dialed, unless it is under way.
     descriptor: Option<Rc<OwnedFd>>,
+    /// The descriptor is not connected yet.
+    under_way: bool,
     /// A TCP socket.
     tcp: bool,
+    /// To another director.
+    ring: bool,
     reading: bool,
     /// It takes no output any more, but there may be input: output is thrown away until the end is read.
     mute: bool,
@@ -128,11 +143,13 @@ struct Connection {
 }
 
 impl Connection {
-    fn new(id: ConnectionId, descriptor: Option<Rc<OwnedFd>>, tcp: bool) -> Self {
+    fn new(id: ConnectionId, descriptor: Option<Rc<OwnedFd>>, tcp: bool, ring: bool) -> Self {
         Self {
             id,
             descriptor,
+            under_way: false,
             tcp,
+            ring,
             reading: true,
             mute: false,
             writing: Writing::Nothing,
@@ -147,7 +164,7 @@ impl Connection {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Writing {
     Nothing,
-    /// It is in `unwritten`.
+    /// It is in `unwritten` or `ring_unwritten`.
     Queued,
     /// It waits for the socket.
     Blocked,
@@ -173,8 +190,9 @@ impl Switchboard {
             clock,
             connections: Vec::new(),
             unwritten: VecDeque::new(),
+            ring_unwritten: VecDeque::new(),
             notices: VecDeque::new(),
-            buffer: vec![0; RECEIVE_MAX_BYTES].into(),
+            buffer: vec![0; READ_TURN_MAX_BYTES].into(),
             starving: false,
             shut_down: false,
             round: 0,
@@ -191,6 +209,9 @@ impl Switchboard {
     /// What to wait for on a connection; nothing, if it has gone.
     pub fn interest(&self, connection: ConnectionId) -> Interest {
         let Some(connection) = self.connection(connection) else { return Interest::default() };
+        if connection.under_way {
+            return Interest { read: false, write: true };
+        }
         let read = match connection.closing {
             Closing::No => connection.reading,
             Closing::Flushing => false,
@@ -258,28 +279,48 @@ impl Switchboard {
         }
         let id = self.director.accept(role, peer, self.clock.now());
         let descriptor = Rc::new(descriptor);
-        self.insert(Connection::new(id, Some(Rc::clone(&descriptor)), peer.is_some()));
+        self.insert(Connection::new(id, Some(Rc::clone(&descriptor)), peer.is_some(), role == Role::Ring));
         self.notices.push_back(Notice::Watch { connection: id, descriptor });
         self.settle();
         id
     }
 
+    /// Whether a [`Notice::Dial`] waits for what comes of it.
+    pub fn is_dialed(&self, connection: ConnectionId) -> bool {
+        self.connection(connection).is_some_and(|entry| entry.descriptor.is_none())
+    }
+
     /// A [`Notice::Dial`] has succeeded. The descriptor is non-blocking.
     pub fn connected(&mut self, connection: ConnectionId, descriptor: OwnedFd) {
+        self.connecting(connection, descriptor);
+        self.made(connection);
+        self.settle();
+    }
+
+    /// A [`Notice::Dial`] is under way: when the descriptor, which is non-blocking, can be written, it is connected or
+    /// has failed.
+    pub fn connecting(&mut self, connection: ConnectionId, descriptor: OwnedFd) {
         let Some(entry) = self.connection_mut(connection) else { return };
         let descriptor = Rc::new(descriptor);
         entry.descriptor = Some(Rc::clone(&descriptor));
+        entry.under_way = true;
         self.notices.push_back(Notice::Watch { connection, descriptor });
+    }
+
+    /// A connection that was under way is made.
+    fn made(&mut self, connection: ConnectionId) {
+        let Some(entry) = self.connection_mut(connection) else { return };
+        entry.under_way = false;
+        self.notices.push_back(Notice::Interest { connection });
         self.handle(Event::Connected { connection });
         // The core may have put output there before.
         self.queue(connection);
-        self.settle();
     }
 
     /// A [`Notice::Dial`] has failed.
     pub fn connect_failed(&mut self, connection: ConnectionId, error: &io::Error) {
         let Some(entry) = self.connection_mut(connection) else { return };
-        debug_assert!(entry.descriptor.is_none(), "it was connected");
+        debug_assert!(entry.descriptor.is_none() || entry.under_way, "it was connected");
         self.connections[connection.slot()] = None;
         self.notices.push_back(Notice::Gone { connection });
         self.handle(Event::ConnectFailed { connection, error: &error.to_string() });
@@ -320,13 +361,35 @@ impl Switchboard {
 
     /// A descriptor is writable: writes what waits.
     pub fn writable(&mut self, connection: ConnectionId) {
-        if let Some(entry) = self.connection_mut(connection)
-            && entry.writing == Writing::Blocked
+        let Some(entry) = self.connection_mut(connection) else { return };
+        if entry.under_way
+            && let Some(descriptor) = &entry.descriptor
         {
-            entry.writing = Writing::Queued;
-            self.unwritten.push_back(connection);
+            match dialer::finish(descriptor) {
+                Ok(()) => self.made(connection),
+                Err(error) => return self.connect_failed(connection, &error),
+            }
+        } else if entry.writing == Writing::Blocked {
+            self.enqueue(connection);
+            self.notices.push_back(Notice::Interest { connection });
+            // It has waited for its socket long enough.
+            self.tell_ring();
         }
         self.settle();
+    }
+
+    /// Whether there is something to say to other directors.
+    pub fn has_news_for_ring(&self) -> bool {
+        !self.ring_unwritten.is_empty()
+    }
+
+    /// Says to other directors what has been left for later. To be called when all that was ready has had its turn, and
+    /// before waiting for more.
+    pub fn tell_ring(&mut self) {
+        if self.has_news_for_ring() {
+            self.unwritten.append(&mut self.ring_unwritten);
+            self.settle();
+        }
     }
 
     /// The settings were read again.
@@ -356,7 +419,7 @@ impl Switchboard {
     /// A FIFO has lost its place: reads what its writers left in it, and drops it.
     pub fn hang_up(&mut self, connection: ConnectionId) {
         // No more than a pipe holds by default, else writers who go on could keep us here.
-        let mut rest = 64 * 1024 / RECEIVE_MAX_BYTES + 1;
+        let mut rest = 64 * 1024 / READ_TURN_MAX_BYTES + 1;
         while rest > 0 && self.readable(connection) {
             rest -= 1;
         }
@@ -364,9 +427,9 @@ impl Switchboard {
         self.settle();
     }
 
-    /// The core, to look at.
-    pub fn director(&self) -> &Director {
-        &self.director
+    /// A connection's descriptor, if it has one.
+    pub fn descriptor(&self, connection: ConnectionId) -> Option<&Rc<OwnedFd>> {
+        self.connection(connection)?.descriptor.as_ref()
     }
 
     fn handle(&mut self, event: Event<'_>) {
@@ -374,7 +437,7 @@ impl Switchboard {
     }
 
     /// Does what the core wants until it wants nothing: actions first, so that all output which one input causes is
-    /// written together; then the output, which may cause more actions.
+    /// written together; then the output, which may cause more actions. What is for the ring is for `tell_ring`.
     fn settle(&mut self) {
         self.round += 1;
         loop {
@@ -389,8 +452,9 @@ impl Switchboard {
     fn carry_out(&mut self, action: Action) {
         match action {
             Action::Connect { connection, target } => {
-                let tcp = matches!(target, Target::Ring { .. } | Target::Flush(FlushTarget::Tcp { .. }));
-                self.insert(Connection::new(connection, None, tcp));
+                let ring = matches!(target, Target::Ring { .. });
+                let tcp = ring || matches!(target, Target::Flush(FlushTarget::Tcp { .. }));
+                self.insert(Connection::new(connection, None, tcp, ring));
                 self.notices.push_back(Notice::Dial { connection, target });
             }
             Action::Write { connection } => self.queue(connection),
@@ -420,7 +484,7 @@ impl Switchboard {
     /// Begins to close a connection: its output first.
     fn close(&mut self, connection: ConnectionId) {
         let Some(entry) = self.connection_mut(connection) else { return };
-        if entry.descriptor.is_none() {
+        if entry.descriptor.is_none() || entry.under_way {
             // Nothing can have been said yet.
             self.gone(connection, None);
             return;
@@ -445,7 +509,17 @@ impl Switchboard {
         if entry.round == round {
             self.blocked(connection);
         } else {
-            entry.writing = Writing::Queued;
+            self.enqueue(connection);
+        }
+    }
+
+    /// Puts a connection among those whose output is to be tried.
+    fn enqueue(&mut self, connection: ConnectionId) {
+        let Some(entry) = self.connection_mut(connection) else { return };
+        entry.writing = Writing::Queued;
+        if entry.ring {
+            self.ring_unwritten.push_back(connection);
+        } else {
             self.unwritten.push_back(connection);
         }
     }
@@ -460,7 +534,7 @@ impl Switchboard {
                 return;
             }
             entry.round = round;
-            let Some(descriptor) = &entry.descriptor else {
+            let Some(descriptor) = entry.descriptor.as_ref().filter(|_| !entry.under_way) else {
                 // Output for a connection that is not there yet: it is asked for again when it is.
                 entry.writing = Writing::Nothing;
                 return;

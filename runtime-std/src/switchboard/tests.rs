@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
 
-use director_core::settings::ConfiguredHost;
+use director_core::settings::{ConfiguredHost, KickVia, Tuning};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::*;
@@ -12,18 +12,24 @@ use super::*;
 /// Watches descriptors as told, and notes what it is to dial.
 struct Runtime {
     switchboard: Switchboard,
-    watched: Vec<(ConnectionId, Rc<OwnedFd>)>,
+    /// With the interest that it has been told of.
+    watched: Vec<(ConnectionId, Rc<OwnedFd>, Interest)>,
     dials: Vec<(ConnectionId, Target)>,
 }
 
 impl Runtime {
     fn new() -> Self {
+        Self::with_members(Vec::new())
+    }
+
+    fn with_members(members: Vec<SocketAddr>) -> Self {
         let hosts = vec![ConfiguredHost { ip: "10.0.0.1".parse().unwrap(), hostname: None, tag: Box::default() }];
         let configuration = Configuration {
-            self_address: "127.0.0.1:0".parse().unwrap(),
-            members: Vec::new(),
+            self_address: members.first().copied().unwrap_or_else(|| "127.0.0.1:0".parse().unwrap()),
+            members,
             hosts,
-            tuning: crate::configuration::tests::settings().tuning,
+            // With auto it would look for ipc whenever a client comes: one dial too many for these tests.
+            tuning: Tuning { kick_via: KickVia::Ipc, ..crate::configuration::tests::settings().tuning },
         };
         Self { switchboard: Switchboard::new(configuration, 1), watched: Vec::new(), dials: Vec::new() }
     }
@@ -32,14 +38,21 @@ impl Runtime {
         while let Some(notice) = self.switchboard.next_notice() {
             match notice {
                 Notice::Watch { connection, descriptor } => {
-                    assert!(self.watched.iter().all(|(watched, _)| *watched != connection));
-                    self.watched.push((connection, descriptor));
+                    assert!(self.watched.iter().all(|(watched, ..)| *watched != connection));
+                    // A dial that is under way is watched now.
+                    self.dials.retain(|(dialed, _)| *dialed != connection);
+                    self.watched.push((connection, descriptor, self.switchboard.interest(connection)));
                 }
                 Notice::Dial { connection, target } => self.dials.push((connection, target)),
-                Notice::Interest { .. } => {}
+                Notice::Interest { connection } => {
+                    let interest = self.switchboard.interest(connection);
+                    for watched in self.watched.iter_mut().filter(|(watched, ..)| *watched == connection) {
+                        watched.2 = interest;
+                    }
+                }
                 Notice::Gone { connection } => {
                     let before = self.watched.len() + self.dials.len();
-                    self.watched.retain(|(watched, _)| *watched != connection);
+                    self.watched.retain(|(watched, ..)| *watched != connection);
                     self.dials.retain(|(dialed, _)| *dialed != connection);
                     assert_eq!(self.watched.len() + self.dials.len(), before - 1, "told once of each end");
                 }
@@ -50,10 +63,11 @@ impl Runtime {
     /// Serves whatever is ready until nothing is.
     fn run(&mut self) {
         loop {
+            self.switchboard.tell_ring();
             self.carry_out_notices();
             let mut ready = Vec::new();
-            for (connection, descriptor) in &self.watched {
-                let interest = self.switchboard.interest(*connection);
+            for (connection, descriptor, interest) in &self.watched {
+                assert_eq!(*interest, self.switchboard.interest(*connection), "told of each change");
                 for (wanted, flag) in [(interest.read, PollFlags::IN), (interest.write, PollFlags::OUT)] {
                     let mut fds = [PollFd::new(&**descriptor, flag)];
                     if wanted && poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).unwrap() > 0 {
@@ -123,6 +137,38 @@ fn an_answer_is_written_with_the_input_that_caused_it() {
 }
 
 #[test]
+fn the_ring_is_told_after_all_that_was_ready_and_in_one_piece() {
+    let members = [1, 2].map(|last| SocketAddr::from(([127, 0, 0, last], 9090)));
+    let mut runtime = Runtime::with_members(members.to_vec());
+    runtime.carry_out_notices();
+    let (connection, target) = runtime.dials.pop().expect("a dial");
+    assert_eq!(target, Target::Ring { to: members[1], from: members[0].ip() });
+    let (mut far, near) = UnixStream::pair().unwrap();
+    far.set_nonblocking(true).unwrap();
+    near.set_nonblocking(true).unwrap();
+    runtime.switchboard.connected(connection, near.into());
+    runtime.run();
+    assert!(read(&mut far).starts_with("VERSION\tdirector\t"));
+    far.write_all(b"VERSION\tdirector\t1\t9\nME\t127.0.0.2\t9090\t0\n").unwrap();
+    runtime.run();
+    assert!(read(&mut far).ends_with("DONE\n"), "a handshake");
+    let (mut client, client_id) = runtime.client(Role::Admin);
+    assert_eq!(read(&mut client), VERSION);
+    writeln!(client, "{VERSION}HOST-LIST").unwrap();
+    for _ in 0..2 {
+        far.write_all(b"PING\n").unwrap();
+        runtime.switchboard.readable(connection);
+    }
+    runtime.switchboard.readable(client_id);
+    assert!(read(&mut client).starts_with("10.0.0.1\t"), "who asks need not wait for the ring");
+    assert_eq!(far.read(&mut [0]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    assert!(runtime.switchboard.has_news_for_ring());
+    runtime.switchboard.tell_ring();
+    assert!(!runtime.switchboard.has_news_for_ring());
+    assert_eq!(read(&mut far).matches("PONG").count(), 2);
+}
+
+#[test]
 fn commands_of_a_client_who_has_left_are_carried_out() {
     let mut runtime = Runtime::new();
     let (mut client, server) = UnixStream::pair().unwrap();
@@ -158,6 +204,42 @@ fn a_login_is_relayed_both_ways_and_ends_on_both_sides() {
         runtime.run();
         assert_eq!(read(&mut other), "", "closed");
         assert!(runtime.watched.is_empty());
+    }
+}
+
+/// A TCP connection that is under way is asked for its result when it can be written, and not before.
+#[test]
+fn a_connection_under_way_is_made_or_fails() {
+    for listens in [true, false] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let to = listener.local_addr().unwrap();
+        let listener = listens.then_some(listener);
+        let mut runtime = Runtime::new();
+        let (mut login, _) = runtime.client(Role::Login);
+        // Any connection will do.
+        let (connection, _) = runtime.dials.pop().unwrap();
+        assert!(runtime.switchboard.is_dialed(connection));
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let family = rustix::net::AddressFamily::INET;
+        let socket = rustix::net::socket_with(family, rustix::net::SocketType::STREAM, flags, None).unwrap();
+        let _ = rustix::net::connect(&socket, &to);
+        runtime.switchboard.connecting(connection, socket);
+        assert!(!runtime.switchboard.is_dialed(connection));
+        assert_eq!(runtime.switchboard.interest(connection), Interest { read: false, write: true });
+        let waiting = |runtime: &Runtime| runtime.switchboard.interest(connection).write;
+        while waiting(&runtime) {
+            runtime.run();
+        }
+        if let Some(listener) = &listener {
+            let (mut auth, _) = listener.accept().unwrap();
+            auth.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+            login.write_all(b"VERSION\t1\t2\nCPID\t7\n").unwrap();
+            runtime.run();
+            assert!(read(&mut auth).contains("CPID\t7\n"));
+        } else {
+            assert_eq!(read(&mut login), "");
+            assert!(runtime.watched.is_empty() && runtime.dials.is_empty());
+        }
     }
 }
 
@@ -250,7 +332,7 @@ fn a_tcp_client_hears_the_last_words_although_it_goes_on_talking() {
     let mut runtime = Runtime::new();
     let connection = runtime.switchboard.accepted(server.into(), Role::Admin, Some(peer));
     client.write_all(b"NONSENSE\n").unwrap();
-    while runtime.switchboard.director().is_finished() || runtime.switchboard.interest(connection).write {
+    while runtime.switchboard.director.is_finished() || runtime.switchboard.interest(connection).write {
         runtime.run();
     }
     // Unread input must not make the end a reset.

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
@@ -40,6 +40,7 @@ impl Site {
         self.folder.path().join(name)
     }
 
+    /// The folder is for its owner alone, so the daemon is whoever runs the test.
     fn configure(&self, more: &str) {
         let folder = self.folder.path().display();
         let text = format!(
@@ -47,6 +48,7 @@ impl Site {
              log_path = {folder}/log\n\
              director_mail_servers = 10.0.0.1-10.0.0.5\n\
              service director {{\n\
+             user = root\n\
              unix_listener login/ext/director {{\n  mode = 0666\n}}\n\
              unix_listener director-admin {{\n  mode = 0600\n}}\n\
              fifo_listener login/proxy-notify {{\n  mode = 0600\n}}\n\
@@ -209,7 +211,12 @@ pub(crate) fn waits_for_dovecot_and_its_auth(binary: &str) {
     let mut answer = String::new();
     BufReader::new(&login).read_line(&mut answer).unwrap();
     assert!(answer.contains("\thost=10.0.0."), "{answer}");
-    assert_eq!(site.log().matches("waiting for").count(), 2, "one for the folder and one for auth: {}", site.log());
+    assert_eq!(
+        site.log().matches("Warning: waiting for").count(),
+        2,
+        "one for the folder and one for auth: {}",
+        site.log()
+    );
 }
 
 pub(crate) fn makes_vanished_sockets_again_within_a_second(binary: &str) {
@@ -224,6 +231,28 @@ pub(crate) fn makes_vanished_sockets_again_within_a_second(binary: &str) {
     // With an allowance for a busy machine.
     assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
     assert_eq!(site.admin().list("HOST-LIST").len(), 5);
+}
+
+/// What `Type=notify` of systemd rests on.
+pub(crate) fn tells_its_supervisor_how_it_is(binary: &str) {
+    let mut site = Site::new(binary, true);
+    let supervisor = UnixDatagram::bind(site.path("notify")).unwrap();
+    supervisor.set_read_timeout(Some(PATIENCE)).unwrap();
+    let told = || {
+        let mut message = [0; 100];
+        let count = supervisor.recv(&mut message).unwrap();
+        String::from_utf8(message[..count].to_vec()).unwrap()
+    };
+    let daemon = site.command(&[]).env("NOTIFY_SOCKET", site.path("notify")).stderr(Stdio::null()).spawn().unwrap();
+    site.daemons.push(daemon);
+    assert_eq!(told(), "READY=1\n");
+    // Whoever waited for that can connect.
+    assert_eq!(site.admin().list("HOST-LIST").len(), 5);
+    site.signal(Signal::HUP);
+    assert_eq!([told(), told()], ["RELOADING=1\n", "READY=1\n"]);
+    site.signal(Signal::TERM);
+    assert_eq!(told(), "STOPPING=1\n");
+    assert_eq!(site.exit_code(), 0);
 }
 
 pub(crate) fn second_instance_says_so(binary: &str) {
@@ -278,7 +307,7 @@ pub(crate) fn wrong_settings_are_told_with_file_and_line(binary: &str) {
     for arguments in [&["--check"][..], &[]] {
         let (code, _, stderr) = output(&mut site.command(arguments));
         assert_eq!(code, 78, "{stderr}");
-        assert!(stderr.contains("director.conf:15: "), "{stderr}");
+        assert!(stderr.contains("director.conf:16: "), "{stderr}");
     }
     let (code, _, stderr) = output(Command::new(binary).args(["-c", "/nonexistent/director.conf"]));
     assert_eq!((code, stderr.contains("/nonexistent/director.conf")), (78, true), "{stderr}");
@@ -356,6 +385,7 @@ macro_rules! tests {
             serves_and_ends_when_asked
             waits_for_dovecot_and_its_auth
             makes_vanished_sockets_again_within_a_second
+            tells_its_supervisor_how_it_is
             second_instance_says_so
             sockets_of_a_killed_daemon_are_replaced
             reload_keeps_the_map_and_reopens_the_log

@@ -6,6 +6,7 @@
 
 pub mod answers;
 pub mod backends;
+pub mod changes;
 pub mod flood;
 pub mod ring;
 pub mod state;

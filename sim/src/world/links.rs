@@ -11,6 +11,8 @@ use crate::plan::SECOND;
 
 /// How often a request to connect is sent before it fails: after 1, 2, 4, 8 and 16 s more.
 const KNOCKS_MAX: u32 = 6;
+/// How long a slow reader waits until it reads again.
+const SLOW_MICROS: u64 = 50_000;
 const RESET: &str = "Connection reset by peer";
 
 impl World {
@@ -61,9 +63,10 @@ impl World {
         let acceptor =
             Party::Director { director: target, incarnation: self.machines[target].incarnation, connection: accepted };
         let (link, at) = self.network.open(self.now, opener, (target, acceptor));
+        self.changes.joined(self.now);
         if let Some(socket) = self.machines[director].sockets.get_mut(&connection) {
             socket.state = SocketState::Accepted(link);
-            socket.name = format!("{}>{}#{link}", Place(director), Place(target));
+            socket.name = format!("{}>{}#{link}", Place(director), Place(target)).into();
         }
         self.schedule(at, Happening::Arrive { link, side: Side::Opener });
         self.accepted(target, accepted, link, format!("{}>{}#{link}", Place(director), Place(target)), true);
@@ -115,8 +118,10 @@ impl World {
             self.network.unwatch(link, side);
             return;
         }
+        let slow = self.is_slow(link, side);
         // Any part of what is there, now and then: a reader must not rely on anything but the order.
-        let most = if self.random.percent(80) { RECEIVE_MAX_BYTES } else { self.random.between(1, 200) as usize };
+        let whole = !slow && self.random.percent(80);
+        let most = if whole { RECEIVE_MAX_BYTES } else { self.random.between(1, 200) as usize };
         match self.network.take(self.now, link, side, most) {
             Arrival::Nothing => return,
             Arrival::At(at) => {
@@ -138,7 +143,18 @@ impl World {
         if let Some(Party::Director { director, connection, .. }) = self.network.party(link, side.other()) {
             self.drained(director, connection);
         }
-        self.schedule(self.now, Happening::Arrive { link, side });
+        if let Some(at) = self.network.next(link, side) {
+            let at = if slow { at.max(self.now + SLOW_MICROS) } else { at };
+            self.schedule(at, Happening::Arrive { link, side });
+        }
+    }
+
+    /// Whether a director is there that takes little at a time, and another director at the other end.
+    fn is_slow(&self, link: LinkId, side: Side) -> bool {
+        match (self.network.host(link, side), self.network.host(link, side.other())) {
+            (Some(host), Some(other)) if host != other => self.machines[host].slow_until > self.now,
+            _ => false,
+        }
     }
 
     fn arrived(&mut self, director: usize, connection: ConnectionId, link: LinkId, side: Side, content: Content) {

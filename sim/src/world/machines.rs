@@ -2,15 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::rc::Rc;
 
-use director_core::{Action, ConnectionId, Director, Event, Instant, Now, Target};
+use director_core::{Action, Configuration, ConnectionId, Director, Event, FlushTarget, Instant, Now, Target};
 
 use super::{Happening, Party, Program, UNIX_START_SECS, World};
 use crate::invariants::flood::Flood;
 use crate::invariants::{self, CONTRACT};
 use crate::network::{Content, LinkId, Side};
-use crate::plan::{Plan, SECOND};
-use crate::trace::{Assembler, Shown};
+use crate::plan::{Fault, Plan, SECOND};
+use crate::relays::{Protocol, Relays};
+use crate::scripts::Scripts;
+use crate::trace::{Assembler, Way};
 
 /// A core that has so much to do at one moment will not come to an end.
 const STEPS_MAX: u32 = 200_000;
@@ -26,10 +29,20 @@ pub(super) struct Machine {
     pub(super) core: Option<Director>,
     /// How often the process has started: what was meant for an earlier life must not reach this one.
     pub(super) incarnation: u32,
+    /// Whether operators want it in the ring.
+    pub(super) listed: bool,
+    /// Whether it was brought back, and nobody in the ring has said OK to that yet: nobody lets it in.
+    pub(super) awaited: bool,
+    /// Whether it was ever out of it.
+    pub(super) was_out: bool,
+    /// Whether operators have stopped it.
+    pub(super) stopped: bool,
     /// Whether the machine has power.
     pub(super) powered: bool,
     /// Until when the process stands still.
     pub(super) paused_until: u64,
+    /// Until when it takes little at a time from the others.
+    pub(super) slow_until: u64,
     paused_from: u64,
     /// For how long it stood still before that.
     paused_before_micros: u64,
@@ -54,8 +67,13 @@ impl Machine {
             address: plan.director_address(director),
             core: None,
             incarnation: 0,
+            listed: true,
+            awaited: false,
+            was_out: false,
+            stopped: false,
             powered: true,
             paused_until: 0,
+            slow_until: 0,
             paused_from: 0,
             paused_before_micros: 0,
             skew_secs: plan.clock_skews_secs[director],
@@ -67,7 +85,7 @@ impl Machine {
             wake_at: None,
             wake_serial: 0,
             wakes: (0, 0),
-            flood: Flood::default(),
+            flood: Flood::new(plan.directors),
         }
     }
 
@@ -96,6 +114,12 @@ impl Machine {
         self.sockets.get(&connection).is_some_and(|socket| socket.closing)
     }
 
+    /// When the core wants to be called.
+    fn timeout_at(&self) -> Option<u64> {
+        let (instant, _) = self.core.as_ref()?.next_timeout()?;
+        Some(self.started_at.saturating_add(instant.as_micros().saturating_sub(self.instant_start)))
+    }
+
     /// Whether the process runs and does not stand still.
     pub(super) fn is_active(&self, now: u64) -> bool {
         self.core.is_some() && self.paused_until <= now
@@ -107,9 +131,11 @@ impl Machine {
 pub(super) struct Socket {
     pub(super) state: SocketState,
     /// What the timeline calls it.
-    pub(super) name: String,
+    pub(super) name: Rc<str>,
     reading: bool,
     closing: bool,
+    /// The writing side is to be closed.
+    finishing: bool,
     output: bool,
     is_ring: bool,
     sent: Assembler,
@@ -132,9 +158,10 @@ impl Socket {
     pub(super) fn new(state: SocketState, name: String, is_ring: bool) -> Self {
         Self {
             state,
-            name,
+            name: name.into(),
             reading: true,
             closing: false,
+            finishing: false,
             output: false,
             is_ring,
             sent: Assembler::default(),
@@ -151,8 +178,9 @@ impl Socket {
 impl World {
     /// A director's process starts.
     pub(super) fn start(&mut self, director: usize) {
+        let members = self.configured_members(director);
         let machine = &mut self.machines[director];
-        if machine.core.is_some() {
+        if machine.core.is_some() || machine.stopped {
             return;
         }
         machine.powered = true;
@@ -162,9 +190,17 @@ impl World {
         machine.wakes = (0, 0);
         let seed = machine.seed ^ u64::from(machine.incarnation);
         let now = machine.clock(self.now);
-        machine.core = Some(Director::new(self.plan.configuration(director), seed, now));
+        let configuration = Configuration { members, ..self.plan.configuration(director, machine.incarnation) };
+        let backends = configuration.hosts.iter().map(|host| host.ip).collect();
+        machine.core = Some(Director::new(configuration, seed, now));
         self.statistics.starts += 1;
+        if self.plan.differs(machine.incarnation) {
+            self.statistics.strikes[Fault::Configurations as usize] += 1;
+        }
         self.trace.line(self.now, Place(director), "starts");
+        self.backends.starts(director, backends, self.now);
+        self.changes.joined(self.now);
+        self.reach_changed();
         self.drive(director);
         self.start_programs(director);
     }
@@ -217,8 +253,13 @@ impl World {
                     self.schedule(self.now, Happening::Arrive { link, side });
                 }
             }
-            // Only a flush script is told so, and there is none here.
-            Action::Finish { .. } => {}
+            Action::Finish { connection } => {
+                if let Some(socket) = self.socket(director, connection, "Finish") {
+                    socket.finishing = true;
+                    socket.output = true;
+                    self.machines[director].writable.insert(connection);
+                }
+            }
             Action::Close { connection } => {
                 let Some(socket) = self.socket(director, connection, "Close") else { return };
                 socket.closing = true;
@@ -270,19 +311,67 @@ impl World {
                 self.schedule(at, Happening::Knock { director, incarnation, connection, to, attempt: 0 });
             }
             Target::Ipc => {
-                let opener = (director, Party::Director { director, incarnation, connection });
-                let acceptor = (director, Party::Program { director, program: Program::Ipc });
-                let (link, at) = self.network.open(self.now, opener, acceptor);
-                if let Some(socket) = self.machines[director].sockets.get_mut(&connection) {
-                    socket.state = SocketState::Accepted(link);
+                let link = self.ipc.accepts().then(|| self.reach(director, connection, Program::Ipc));
+                match link {
+                    Some(link) => self.ipc.connected(director, link),
+                    None => {
+                        // Whatever it was that it wanted ended, it will not be.
+                        self.clients.mark_kick(director, None, true);
+                        self.refuse(director, connection, "Connection refused");
+                    }
                 }
-                self.schedule(at, Happening::Arrive { link, side: Side::Opener });
             }
-            Target::AuthLogin | Target::AuthUserdb | Target::Flush(_) => {
-                let error = "No such file or directory";
-                self.schedule(self.now, Happening::Refuse { director, incarnation, connection, error });
+            Target::Flush(target) => {
+                let link = self.scripts.accepts().then(|| self.reach(director, connection, Program::Script));
+                match link {
+                    Some(link) => {
+                        let program = matches!(target, FlushTarget::Program { .. });
+                        self.scripts.started(link, program);
+                        if program {
+                            self.script_told(director, link, Scripts::program_request(target));
+                        }
+                    }
+                    None => {
+                        self.statistics.failed_scripts += 1;
+                        self.refuse(director, connection, "Connection refused");
+                    }
+                }
             }
+            Target::AuthLogin => self.connect_auth(director, connection, Protocol::Login),
+            Target::AuthUserdb => self.connect_auth(director, connection, Protocol::Userdb),
+            // These directors kick through ipc.
+            Target::Anvil => self.refuse(director, connection, "No such file or directory"),
         }
+    }
+
+    /// A director connects to auth for a client.
+    fn connect_auth(&mut self, director: usize, connection: ConnectionId, protocol: Protocol) {
+        let link = self.relays.accepts().then(|| self.reach(director, connection, Program::Auth));
+        self.relays.auth_made(link);
+        match link {
+            Some(link) => self.send(link, Side::Acceptor, Content::Bytes(Relays::auth_greeting(protocol))),
+            None => self.refuse(director, connection, "Connection refused"),
+        }
+    }
+
+    /// A director's connection reaches a program beside it.
+    fn reach(&mut self, director: usize, connection: ConnectionId, program: Program) -> LinkId {
+        let incarnation = self.machines[director].incarnation;
+        let opener = (director, Party::Director { director, incarnation, connection });
+        let acceptor = (director, Party::Program { director, program });
+        let (link, at) = self.network.open(self.now, opener, acceptor);
+        if let Some(socket) = self.machines[director].sockets.get_mut(&connection) {
+            socket.state = SocketState::Accepted(link);
+            socket.name = format!("{}>{}#{link}", Place(director), program.name()).into();
+        }
+        self.schedule(at, Happening::Arrive { link, side: Side::Opener });
+        link
+    }
+
+    /// Nobody listens where a director wants to connect to.
+    fn refuse(&mut self, director: usize, connection: ConnectionId, error: &'static str) {
+        let incarnation = self.machines[director].incarnation;
+        self.schedule(self.now, Happening::Refuse { director, incarnation, connection, error });
     }
 
     /// Pulls output as far as there is room for it.
@@ -302,8 +391,11 @@ impl World {
         let waiting = core.poll_output(connection, clock);
         if waiting.is_empty() {
             socket.output = false;
+            let finishing = std::mem::take(&mut socket.finishing);
             if socket.closing {
                 self.finish(director, connection, link, side);
+            } else if finishing {
+                self.send(link, side, Content::Finish);
             }
             return;
         }
@@ -311,32 +403,59 @@ impl World {
         // Mostly all of it, as a kernel would; at times any part.
         let count = if self.random.percent(80) { most } else { self.random.between(1, most as u64) as usize };
         let bytes = waiting[..count].to_vec();
-        let (name, is_ring, lines) = (socket.name.clone(), socket.is_ring, socket.sent.feed(&bytes));
         machine.writable.insert(connection);
         core.handle(Event::Written { connection, bytes: count }, clock);
-        for line in lines {
-            self.trace.line(self.now, &name, format_args!("{} -> {}", Place(director), Shown(&line)));
+        let (now, trace, name, is_ring) = (self.now, &mut self.trace, &socket.name, socket.is_ring);
+        let messages = &mut self.messages;
+        let (mut lines, mut floods) = (0, Vec::new());
+        let backends = &mut self.backends;
+        socket.sent.each(&bytes, |line| {
+            trace.said(now, name, Place(director), Way::Sent, line);
             if is_ring {
-                self.statistics.ring_lines += 1;
-                if let Err(error) = self.machines[director].flood.sent(&line, self.now) {
-                    self.violate(invariants::flood::NAME, format!("{} {error}", Place(director)));
-                }
+                backends.said(director, line, clock.unix_secs, now);
+                lines += 1;
+                messages.sent(line, now);
+                floods.extend(machine.flood.sent(line, now).err());
             }
+        });
+        self.statistics.ring_lines += lines;
+        for error in floods {
+            self.violate(invariants::flood::NAME, format!("{} {error}", Place(director)));
+            // It would go on, and with it the run, for ever slower.
+            self.finished = true;
         }
         self.send(link, side, Content::Bytes(bytes));
     }
 
     /// Bytes reach a director.
     pub(super) fn deliver(&mut self, director: usize, connection: ConnectionId, bytes: &[u8]) {
+        let clock_secs = self.machines[director].clock(self.now).unix_secs;
         let Some(socket) = self.machines[director].sockets.get_mut(&connection) else { return };
         if socket.closing {
             // The core has asked to hear no more of it.
             return;
         }
-        let name = socket.name.clone();
-        for line in socket.received.feed(bytes) {
-            self.trace.line(self.now, &name, format_args!("{} <- {}", Place(director), Shown(&line)));
-        }
+        let (now, trace, name) = (self.now, &mut self.trace, &socket.name);
+        let (is_ring, backends, clients) = (socket.is_ring, &mut self.backends, &self.clients);
+        let changes = &mut self.changes;
+        let notifies = match socket.state {
+            SocketState::Open(link, side) => {
+                let party = self.network.party(link, side.other());
+                matches!(party, Some(Party::Program { program: Program::Notify, .. }))
+            }
+            _ => false,
+        };
+        socket.received.each(bytes, |line| {
+            trace.said(now, name, Place(director), Way::Received, line);
+            if is_ring {
+                backends.heard(director, line, clock_secs, now);
+                if line == b"DONE" {
+                    changes.joined(now);
+                }
+            } else if notifies && let Some(user) = clients.user_named(line) {
+                backends.mentioned(director, user, clock_secs, now);
+            }
+        });
         self.handle(director, Event::Received { connection, bytes });
     }
 
@@ -354,19 +473,15 @@ impl World {
 
     fn schedule_wake(&mut self, director: usize) {
         let machine = &mut self.machines[director];
-        let Some(core) = &machine.core else { return };
-        let at = core.next_timeout().map(|(instant, _)| {
-            machine.started_at.saturating_add(instant.as_micros().saturating_sub(machine.instant_start))
-        });
-        if at == machine.wake_at {
+        let Some(at) = machine.timeout_at() else { return };
+        // Deadlines mostly move on: a call that comes too early looks again, which is cheaper than one for each.
+        if machine.wake_at.is_some_and(|planned| planned <= at) {
             return;
         }
-        machine.wake_at = at;
+        machine.wake_at = Some(at);
         machine.wake_serial += 1;
         let serial = machine.wake_serial;
-        if let Some(at) = at {
-            self.schedule(at, Happening::Wake { director, serial });
-        }
+        self.schedule(at, Happening::Wake { director, serial });
     }
 
     pub(super) fn wake(&mut self, director: usize, serial: u64) {
@@ -375,6 +490,10 @@ impl World {
             return;
         }
         machine.wake_at = None;
+        if machine.timeout_at().is_none_or(|at| at > self.now) {
+            self.schedule_wake(director);
+            return;
+        }
         let (second, count) = &mut machine.wakes;
         if *second != self.now / SECOND {
             (*second, *count) = (self.now / SECOND, 0);
@@ -411,12 +530,13 @@ impl World {
             };
             // Programs on the same machine always notice.
             if told || !socket.is_ring {
-                let content = if self.fault_random.percent(50) { Content::Finish } else { Content::Reset };
+                let content = if self.random.percent(50) { Content::Finish } else { Content::Reset };
                 self.send(link, side, content);
             }
             self.network.abandon(link, side);
         }
         self.stop_programs(director);
+        self.director_died(director);
     }
 
     fn place_of(&self, address: SocketAddr) -> String {

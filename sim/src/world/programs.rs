@@ -1,13 +1,16 @@
 //! The programs beside each director, and the checks of what they are told.
 
+use std::net::IpAddr;
+
 use director_core::Role;
 
 use super::machines::Place;
 use super::{Happening, Party, Program, World};
-use crate::clients::Answered;
+use crate::clients::{Answered, Session};
 use crate::invariants::{self, answers};
 use crate::network::{Content, LinkId, Side};
 use crate::plan::SECOND;
+use crate::relays::Protocol;
 use crate::trace::Shown;
 
 impl World {
@@ -19,15 +22,19 @@ impl World {
             let greeting = self.clients.connected(director, lookups, notify);
             self.say(lookups, greeting.to_vec());
         }
+        for protocol in Protocol::ALL {
+            self.open_relay(director, protocol);
+        }
     }
 
     /// A director's process is gone.
     pub(super) fn stop_programs(&mut self, director: usize) {
         self.clients.disconnected(director);
+        self.relays.disconnected(director);
     }
 
     /// A program connects to the director beside it.
-    fn open(&mut self, director: usize, program: Program, role: Role) -> Option<LinkId> {
+    pub(super) fn open(&mut self, director: usize, program: Program, role: Role) -> Option<LinkId> {
         if !self.machines[director].is_active(self.now) {
             return None;
         }
@@ -43,12 +50,12 @@ impl World {
     }
 
     /// A program says something on a connection that it opened.
-    fn say(&mut self, link: LinkId, bytes: Vec<u8>) {
+    pub(super) fn say(&mut self, link: LinkId, bytes: Vec<u8>) {
         self.send(link, Side::Opener, Content::Bytes(bytes));
     }
 
     /// A program has enough of a connection.
-    fn hang_up(&mut self, link: LinkId) {
+    pub(super) fn hang_up(&mut self, link: LinkId) {
         self.send(link, Side::Opener, Content::Finish);
         self.network.abandon(link, Side::Opener);
     }
@@ -64,6 +71,14 @@ impl World {
         let bytes = match content {
             Content::Established => return,
             Content::Bytes(bytes) => bytes,
+            Content::Finish
+                if program == Program::Script
+                    && let Some(request) = self.scripts.input_ended(link) =>
+            {
+                // The director's side only: now it waits for the end of the script.
+                self.script_told(director, link, request);
+                return;
+            }
             Content::Finish | Content::Reset => {
                 self.send(link, side, Content::Finish);
                 self.network.abandon(link, side);
@@ -79,13 +94,12 @@ impl World {
                 let detail = format!("{} wrote to a notify connection: {}", Place(director), Shown(&bytes));
                 self.violate(invariants::CONTRACT, detail);
             }
-            Program::Ipc => {
-                let answer = self.clients.kick(director, link, &bytes);
-                if !answer.is_empty() {
-                    self.send(link, side, Content::Bytes(answer));
-                }
-            }
+            Program::Ipc => self.ipc_received(director, link, &bytes),
+            Program::Script => self.scripts.received(link, &bytes),
+            Program::Relay(_) => self.relay_received(director, link, &bytes),
+            Program::Auth => self.auth_received(link, &bytes),
             Program::Operator => self.operator_answered(link, &bytes),
+            Program::Guest => self.guests.received(link, &bytes),
             Program::Probe => {
                 if self.probes.received(link, &bytes) {
                     self.hang_up(link);
@@ -101,20 +115,16 @@ impl World {
                 self.violate(answers::NAME, detail);
                 self.clients.disconnected(director);
             }
-            Program::Operator => {
-                if let Some(errand) = self.operators.give_up(link) {
-                    self.excuse_if(errand.forgets_users());
-                    let crashed = self.machines[director].core.is_none() || !self.plan.faults.is_empty();
-                    if !crashed {
-                        let command = errand.command;
-                        let detail =
-                            format!("{} closed the connection instead of answering {command}", Place(director));
-                        self.violate(answers::NAME, detail);
-                    }
+            Program::Operator => self.operator_disconnected(director, link),
+            Program::Probe => self.probes.closed(link),
+            Program::Script => {
+                if self.scripts.abandoned(link) {
+                    self.trace.line(self.now, "script", format_args!("#{link} is killed"));
                 }
             }
-            Program::Probe => self.probes.closed(link),
-            Program::Login | Program::Notify | Program::Ipc => {}
+            Program::Relay(protocol) => self.relay_ended(director, protocol, link),
+            Program::Auth => self.auth_ended(link),
+            Program::Login | Program::Notify | Program::Ipc | Program::Guest => {}
         }
     }
 
@@ -125,6 +135,11 @@ impl World {
         let pause = self.random.pause(self.plan.login_pause_micros);
         self.schedule(self.now + pause, Happening::Login);
         let director = self.random.index(self.machines.len());
+        match self.random.below(100) {
+            0..12 => return self.ask_auth(director, Protocol::Login),
+            12..18 => return self.ask_auth(director, Protocol::Userdb),
+            _ => {}
+        }
         let paused = self.machines[director].paused_total_micros(self.now);
         if let Some((link, line)) = self.clients.log_in(director, self.now, paused) {
             self.statistics.lookups += 1;
@@ -141,25 +156,40 @@ impl World {
                 );
                 continue;
             };
-            let stood = self.machines[director].paused_total_micros(self.now) - lookup.paused_micros;
-            let waited = (self.now - lookup.asked_micros).saturating_sub(stood);
-            self.statistics.slowest_lookup_micros = self.statistics.slowest_lookup_micros.max(waited);
+            self.measure_lookup(director, lookup.asked_micros, lookup.paused_micros);
             match answer {
-                Answered::Backend(backend) => {
-                    let (session, at) = self.clients.open_session(director, lookup.user, backend, self.now);
-                    self.schedule(at, Happening::Refresh { session });
-                    if self.plan.faults.is_empty()
-                        && !self.operators.forgetting()
-                        && let Err(error) = self.backends.answered(lookup.user, backend, self.now)
+                Answered::Backend(backend) => self.user_sent(director, lookup.user, backend, true),
+                Answered::TemporaryFailure => {
+                    self.statistics.temporary_failures += 1;
+                    let faults = !self.plan.faults.is_empty();
+                    if !answers::may_fail(lookup.asked_micros, faults, self.whole_since)
+                        && !self.pools.may_be_empty(director, self.plan.user_tag(lookup.user))
                     {
-                        self.violate(invariants::backends::NAME, format!("by {}: {error}", Place(director)));
+                        let place = Place(director);
+                        let detail = format!("{place} failed a lookup of user {} for no reason", lookup.user);
+                        self.violate(answers::NAME, detail);
                     }
                 }
-                Answered::TemporaryFailure => self.statistics.temporary_failures += 1,
                 Answered::Nonsense => {
                     self.violate(answers::NAME, format!("{} said {}", Place(director), Shown(bytes)));
                 }
             }
+        }
+    }
+
+    /// A lookup that began then has its answer.
+    pub(super) fn measure_lookup(&mut self, director: usize, since_micros: u64, paused_micros: u64) {
+        let stood = self.machines[director].paused_total_micros(self.now) - paused_micros;
+        let waited = (self.now - since_micros).saturating_sub(stood);
+        self.statistics.slowest_lookup_micros = self.statistics.slowest_lookup_micros.max(waited);
+    }
+
+    /// A director has sent a user to a backend, where he stays for a while, or has done with it at once.
+    pub(super) fn user_sent(&mut self, director: usize, user: usize, backend: IpAddr, stays: bool) {
+        self.witness_login(&Session::new(user, director, backend, self.now));
+        if stays {
+            let (session, at) = self.clients.open_session(director, user, backend, self.now);
+            self.schedule(at, Happening::Refresh { session });
         }
     }
 
@@ -176,37 +206,6 @@ impl World {
         }
     }
 
-    pub(super) fn operate(&mut self) {
-        if self.calm {
-            return;
-        }
-        let pause = self.random.pause(self.plan.operator_pause_micros);
-        self.schedule(self.now + pause, Happening::Operate);
-        let director = self.random.index(self.machines.len());
-        if let Some(link) = self.open(director, Program::Operator, Role::Admin) {
-            let paused = self.machines[director].paused_total_micros(self.now);
-            let line = self.operators.ask(director, link, self.now, paused);
-            self.statistics.commands += 1;
-            self.say(link, line);
-        }
-    }
-
-    fn operator_answered(&mut self, link: LinkId, bytes: &[u8]) {
-        let Some((errand, wrong)) = self.operators.received(link, bytes) else { return };
-        self.hang_up(link);
-        self.excuse_if(errand.forgets_users());
-        if let Some(wrong) = wrong {
-            let detail = format!("{} answered {} with '{wrong}'", Place(errand.director), errand.command);
-            self.violate(answers::NAME, detail);
-        }
-    }
-
-    fn excuse_if(&mut self, forgotten: bool) {
-        if forgotten {
-            self.backends.excuse(self.now);
-        }
-    }
-
     /// Somebody looks how the ring is.
     pub(super) fn probe(&mut self, director: usize) {
         if let Some(link) = self.open(director, Program::Probe, Role::Admin) {
@@ -218,6 +217,7 @@ impl World {
     /// Looks for questions that have waited for too long.
     pub(super) fn sweep(&mut self) {
         self.schedule(self.now + SECOND, Happening::Sweep);
+        self.witness_second();
         for director in 0..self.machines.len() {
             let paused = self.machines[director].paused_total_micros(self.now);
             let late: Vec<(u64, usize)> = self
@@ -235,22 +235,7 @@ impl World {
                 self.violate(answers::NAME, detail);
             }
         }
-        let machines = &self.machines;
-        let late: Vec<LinkId> = self
-            .operators
-            .waiting()
-            .filter(|(_, errand)| {
-                let stood = machines[errand.director].paused_total_micros(self.now) - errand.paused_micros;
-                answers::is_late(errand.asked_micros, self.now, stood, answers::COMMAND_MAX_MICROS)
-            })
-            .map(|(link, _)| link)
-            .collect();
-        for link in late {
-            if let Some(errand) = self.operators.give_up(link) {
-                self.hang_up(link);
-                let detail = format!("{} did not answer {}", Place(errand.director), errand.command);
-                self.violate(answers::NAME, detail);
-            }
-        }
+        self.sweep_operators();
+        self.sweep_relays();
     }
 }

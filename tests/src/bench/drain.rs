@@ -17,6 +17,8 @@ use crate::wait::{LIMIT, wait_for};
 /// What a drain needs of the machine.
 pub const NEEDS: [Need; 2] = [Need::Dovecot, Need::OurDirector];
 
+const KINDS: [Kind; 2] = [Kind::Dovecot, Kind::Ours];
+
 /// director_user_kick_delay, as it is when nobody sets it.
 const KICK_DELAY: Duration = Duration::from_secs(2);
 /// Ours takes a user whose lookup is younger than the kick delay and 1 s for one who may be logging in just now, and
@@ -56,9 +58,9 @@ struct Drained {
 /// If anything is not as it has to be for the figures to mean something.
 pub fn run(load: &Load) -> Table {
     assert!(load.users.is_multiple_of(IDLE_PARALLEL) && load.original_users.is_multiple_of(IDLE_PARALLEL));
-    let mut table = Table::default();
+    let mut table = Table::of(&["original", "ours"]);
     if load.users > 0 && load.original_users > 0 {
-        let (original, ours) = rounds(load.rounds, |kind| {
+        let [original, ours] = rounds(KINDS, load.rounds, |kind| {
             let users = if kind == Kind::Ours { load.users } else { load.original_users };
             drain(kind, users, false)
         });
@@ -73,10 +75,11 @@ pub fn run(load: &Load) -> Table {
         } else {
             format!(" (original: {} users, ours: {})", load.original_users, load.users)
         };
-        table.rate(&format!("the same as a rate{counts}"), &rate(&original), &rate(&ours));
+        let load = format!("the same as a rate{counts}, 1/s");
+        table.more(&load, &[Some(&rate(&original)), Some(&rate(&ours))]);
     }
     if load.with_sessions > 0 {
-        let (original, ours) = rounds(load.rounds, |kind| drain(kind, load.with_sessions, true));
+        let [original, ours] = rounds(KINDS, load.rounds, |kind| drain(kind, load.with_sessions, true));
         let name = format!("drain {0} users with sessions, {0} at a time", load.with_sessions);
         seconds(&mut table, &name, Some(&original), &ours);
     }
@@ -96,8 +99,8 @@ fn seconds(table: &mut Table, name: &str, original: Option<&Vec<Drained>>, ours:
     let gone = |drains: &[Drained]| Figures::of(drains.iter().map(|drained| drained.gone.as_secs_f64()));
     let original_ok = original.map(|drains| ok(drains));
     let original_gone = original.map(|drains| gone(drains));
-    table.seconds(&format!("{name}: OK"), original_ok.as_ref(), &ok(ours));
-    table.seconds(&format!("{name}: gone on all three"), original_gone.as_ref(), &gone(ours));
+    table.less(&format!("{name}: OK, s"), &[original_ok.as_ref(), Some(&ok(ours))]);
+    table.less(&format!("{name}: gone on all three, s"), &[original_gone.as_ref(), Some(&gone(ours))]);
 }
 
 fn drain(kind: Kind, users: usize, sessions: bool) -> Drained {

@@ -57,10 +57,16 @@ pub fn short(figure: f64) -> String {
     format!("{figure:.decimals$}")
 }
 
-/// Runs a load on both kinds, in turns, so that a change of the machine's mood meets both. Gives back what the rounds
-/// on the original gave, then those on ours.
-pub fn rounds<T>(count: u32, mut load: impl FnMut(Kind) -> T) -> (Vec<T>, Vec<T>) {
-    (0..count).map(|_| (load(Kind::Dovecot), load(Kind::Ours))).unzip()
+/// Runs a load on each of these kinds, in turns, so that a change of the machine's mood meets all. Gives back what the
+/// rounds on each gave.
+pub fn rounds<T, const N: usize>(kinds: [Kind; N], count: u32, mut load: impl FnMut(Kind) -> T) -> [Vec<T>; N] {
+    let mut results = kinds.map(|_| Vec::new());
+    for _ in 0..count {
+        for (kind, results) in kinds.into_iter().zip(&mut results) {
+            results.push(load(kind));
+        }
+    }
+    results
 }
 
 #[cfg(test)]
@@ -84,7 +90,7 @@ mod tests {
     #[test]
     fn the_kinds_take_turns() {
         let mut order = Vec::new();
-        rounds(2, |kind| order.push(kind));
+        rounds([Kind::Dovecot, Kind::Ours], 2, |kind| order.push(kind));
         assert_eq!(order, [Kind::Dovecot, Kind::Ours, Kind::Dovecot, Kind::Ours]);
     }
 }

@@ -1,7 +1,10 @@
-//! IMAP, POP3 and LMTP, as far as logging in and handing mail over goes.
+//! IMAP, POP3, LMTP, Submission and ManageSieve, as far as logging in and handing mail over goes.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::lines::Lines;
 
@@ -23,6 +26,11 @@ fn greeting(lines: &mut Lines) -> io::Result<String> {
             return Ok(line);
         }
     }
+}
+
+/// A user's name and password, as the mechanism PLAIN has them.
+fn plain(user: &str) -> String {
+    BASE64.encode(format!("\0{user}\0password"))
 }
 
 /// A logged-in IMAP session.
@@ -138,12 +146,86 @@ impl Lmtp {
     }
 
     fn answer(&mut self) -> io::Result<String> {
+        smtp_answer(&mut self.lines)
+    }
+}
+
+/// The last line of an answer of SMTP or LMTP.
+fn smtp_answer(lines: &mut Lines) -> io::Result<String> {
+    loop {
+        let answer = lines.expect()?;
+        match answer.as_bytes() {
+            [_, _, _, b'-', ..] => {}
+            [b'2' | b'3', ..] => return Ok(answer),
+            _ => return Err(refused(answer)),
+        }
+    }
+}
+
+/// A logged-in Submission session.
+#[derive(Debug)]
+pub struct Submission {
+    lines: Lines,
+}
+
+impl Submission {
+    /// Connects and logs in.
+    ///
+    /// # Errors
+    /// The system's, or `PermissionDenied` with an answer that was not 2xx.
+    pub fn login(to: SocketAddr, user: &str) -> io::Result<Self> {
+        let mut submission = Self { lines: Lines::tcp(to)? };
+        smtp_answer(&mut submission.lines)?;
+        submission.command("EHLO localhost")?;
+        submission.command(&format!("AUTH PLAIN {}", plain(user)))?;
+        Ok(submission)
+    }
+
+    /// Does a command; gives back the last line of its answer.
+    ///
+    /// # Errors
+    /// As [`login`](Self::login).
+    pub fn command(&mut self, command: &str) -> io::Result<String> {
+        self.lines.send_bytes(format!("{command}\r\n").as_bytes())?;
+        smtp_answer(&mut self.lines)
+    }
+}
+
+/// A logged-in ManageSieve session.
+#[derive(Debug)]
+pub struct ManageSieve {
+    lines: Lines,
+}
+
+impl ManageSieve {
+    /// Connects and logs in.
+    ///
+    /// # Errors
+    /// The system's, or `PermissionDenied` with the answer that was not OK.
+    pub fn login(to: SocketAddr, user: &str) -> io::Result<Self> {
+        let mut sieve = Self { lines: Lines::tcp(to)? };
+        sieve.answer()?;
+        sieve.command(&format!("AUTHENTICATE \"PLAIN\" \"{}\"", plain(user)))?;
+        Ok(sieve)
+    }
+
+    /// Does a command; gives back the lines before the OK.
+    ///
+    /// # Errors
+    /// As [`login`](Self::login).
+    pub fn command(&mut self, command: &str) -> io::Result<Vec<String>> {
+        self.lines.send_bytes(format!("{command}\r\n").as_bytes())?;
+        self.answer()
+    }
+
+    fn answer(&mut self) -> io::Result<Vec<String>> {
+        let mut lines = Vec::new();
         loop {
-            let answer = self.lines.expect()?;
-            match answer.as_bytes() {
-                [_, _, _, b'-', ..] => {}
-                [b'2' | b'3', ..] => return Ok(answer),
-                _ => return Err(refused(answer)),
+            let line = self.lines.expect()?;
+            match line.split(' ').next() {
+                Some("OK") => return Ok(lines),
+                Some("NO" | "BYE") => return Err(refused(line)),
+                _ => lines.push(line),
             }
         }
     }

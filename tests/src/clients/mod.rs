@@ -5,6 +5,7 @@
 pub mod admin;
 pub mod authreply;
 pub mod lines;
+pub mod login;
 pub mod mail;
 pub mod notify;
 pub mod ring;
@@ -12,6 +13,6 @@ pub mod ring;
 pub use admin::{Admin, HostLine, MemberLine, UserLine};
 pub use authreply::{AuthReply, Reply};
 pub use lines::Lines;
-pub use mail::{Imap, Lmtp, Pop3};
+pub use mail::{Imap, Lmtp, ManageSieve, Pop3, Submission};
 pub use notify::Notify;
 pub use ring::RingPeer;

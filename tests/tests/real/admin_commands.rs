@@ -163,7 +163,7 @@ fn flush_program_is_run_once() {
     let name = "admin_commands::flush_program_is_run_once";
     let Some(lab) = Lab::new(name, &[Need::OurDirector, Need::Dovecot]) else { return };
     let script = lab.folder().join("flush.sh");
-    let calls = lab.folder().join("flush-calls");
+    let calls = lab.shared_folder().join("flush-calls");
     fs::write(&script, format!("#!/bin/sh\necho \"$*\" >> {}\n", calls.display())).expect("script");
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("permissions");
     let said = || {

@@ -4,15 +4,15 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::time::Duration;
 
 use director_tests::Kind::Ours;
-use director_tests::clients::{Imap, Lines, Notify, Reply};
+use director_tests::clients::login::{login_processes, raise_open_files};
+use director_tests::clients::{Imap, Notify, Reply};
 use director_tests::director::{Door, IMAP_PORT, remove_socket};
 use director_tests::process::{resident_bytes, run};
 use director_tests::ring::users;
 use director_tests::{Backend, Director, LIMIT, Lab, Logins, Need, Plan, Ring, wait_for};
-use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
+use rustix::process::Signal;
 
 /// One director without fellows.
 fn alone(name: &str) -> Option<(Arc<Lab>, Ring)> {
@@ -220,26 +220,11 @@ fn check_and_exit_codes() {
 /// Login processes after a restart all come at once.
 const LOGIN_CONNECTIONS: usize = 10_000;
 
-/// Lets this process and those it starts open as many files as the test needs; gives back for how many connections it
-/// is enough. Each takes two in the daemon.
-fn raise_open_files() -> usize {
-    const OTHERS: u64 = 200;
-    let wanted = 2 * LOGIN_CONNECTIONS as u64 + OTHERS;
-    let limit = getrlimit(Resource::Nofile);
-    let maximum = limit.maximum.map(|maximum| maximum.max(wanted));
-    // Whether the upper limit may be raised is the system's to say.
-    if setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_err() {
-        setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }).expect("open files");
-    }
-    let allowed = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX).min(wanted);
-    usize::try_from((allowed - OTHERS) / 2).expect("a small number")
-}
-
 #[test]
 fn ten_thousand_login_connections() {
     let name = "daemon::ten_thousand_login_connections";
     let Some(lab) = Lab::new(name, &[Need::Dovecot, Need::OurDirector]) else { return };
-    let count = raise_open_files();
+    let count = raise_open_files(LOGIN_CONNECTIONS);
     if count < LOGIN_CONNECTIONS {
         lab.warn(&format!("only {count} connections: more open files are not allowed here"));
     }
@@ -248,18 +233,7 @@ fn ten_thousand_login_connections() {
     let director = ring.member(0);
     let before = resident_bytes(director.director_pid()).expect("memory");
     let door = director.door(Door::Login);
-    let mut connections: Vec<Lines> = (0..count)
-        .map(|number| {
-            // The queue of the socket may be full for a moment.
-            let mut lines = wait_for("a place in the queue", LIMIT, || Lines::unix(&door));
-            lines.set_read_timeout(Duration::from_secs(120)).expect("timeout");
-            lines.send(&format!("VERSION\t1\t2\nCPID\t{}", 100_000 + number)).expect("sending");
-            lines
-        })
-        .collect();
-    for (number, lines) in connections.iter_mut().enumerate() {
-        while lines.expect().unwrap_or_else(|error| panic!("connection {number}: {error}")) != "DONE" {}
-    }
+    let mut connections = login_processes(&door, count);
     let now = resident_bytes(director.director_pid()).expect("memory");
     lab.say(&format!("{} bytes for each login connection", now.saturating_sub(before) / count as u64));
     for (number, lines) in connections.iter_mut().enumerate() {

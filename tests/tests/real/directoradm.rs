@@ -1,11 +1,10 @@
 //! Our administration tool prints what doveadm prints, whoever's director it asks, and does what doveadm can't.
 
-use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
 
 use director_tests::Kind::{Dovecot, Ours};
 use director_tests::process::{Outcome, run};
+use director_tests::requirements::built;
 use director_tests::{Director, Lab, Logins, Need, Ring};
 
 /// Neither of the two changes anything that the other would then find changed.
@@ -232,27 +231,8 @@ fn names_of_digits_are_names() {
 
 /// Runs our tool with the configuration that doveadm has there.
 fn directoradm(director: &Director, args: &[&str]) -> Outcome {
-    let mut command = Command::new(binary());
+    let mut command = Command::new(built("directoradm").expect("directoradm"));
     command.arg("-c").arg(director.dovecot_conf()).args(args);
     command.env("XDG_STATE_HOME", director.lab().folder().join("state"));
     run(&mut command)
-}
-
-/// What cargo builds in the profile of the tests.
-fn binary() -> &'static Path {
-    static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| {
-        // The test's own executable lies in `target/PROFILE/deps`, and the tool belongs in `target/PROFILE`.
-        let executable = std::env::current_exe().expect("our own path");
-        let profile_folder = executable.ancestors().nth(2).expect("a target folder");
-        let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| env!("CARGO").into()));
-        build.args(["build", "--quiet", "-p", "director-std", "--bin", "directoradm"]);
-        build.arg("--manifest-path").arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml"));
-        build.arg("--target-dir").arg(profile_folder.parent().expect("a target folder"));
-        if profile_folder.ends_with("release") {
-            build.arg("--release");
-        }
-        assert!(build.status().expect("cargo").success(), "directoradm does not build");
-        profile_folder.join("directoradm")
-    })
 }

@@ -7,12 +7,12 @@ use std::sync::{Arc, Barrier};
 use std::thread::Scope;
 use std::time::Duration;
 
-use director_tests::Kind::{self, Dovecot, Ours};
+use director_tests::Kind::{self, Dovecot, Ours, Ours24};
 use director_tests::clients::mail::is_temporary;
 use director_tests::clients::{Imap, Lmtp, Pop3};
 use director_tests::director::{Director, IMAP_PORT, LMTP_PORT, POP3_PORT, port_by_service};
 use director_tests::ring::users;
-use director_tests::{Backend, LIMIT, Lab, Logins, Need, Plan, Ring, predict, wait_for};
+use director_tests::{Backend, LIMIT, Lab, Logins, Need, Plan, Ring, dovecot24, predict, wait_for};
 
 const NEEDS: [Need; 2] = [Need::Dovecot, Need::Director];
 
@@ -26,7 +26,7 @@ struct Cluster {
 
 impl Cluster {
     fn start(name: &str, kinds: &[Kind]) -> Option<Self> {
-        let lab = Lab::new(name, &NEEDS)?;
+        let lab = Lab::new(name, &[&NEEDS[..], &Need::of(kinds)].concat())?;
         let backend = Backend::start(&lab, 7);
         let ip = backend.addresses();
         let port = port_by_service();
@@ -37,9 +37,11 @@ impl Cluster {
              args = proxy=y nopassword=y host={} port={port}\n}}\n",
             ip[6]
         );
+        let settings24 = dovecot24::passdb("tagged", "tagged-*", &["director_tag = blue"])
+            + &dovecot24::passdb("fixed", "fixed-*", &[&format!("host = {}", ip[6])]);
         let plan = Plan {
             mail_servers: format!("{}-{} {}@blue {}@blue", ip[0], ip[4], ip[5], ip[6]),
-            logins: Some(Logins { passdb, settings: String::new() }),
+            logins: Some(Logins { passdb, settings24, ..Logins::default() }),
             settings: "director_user_kick_delay = 1s".into(),
             ..Ring::plan(&lab, u8::try_from(kinds.len()).expect("few members"))
         };
@@ -128,11 +130,19 @@ fn everybody_is_at_home_behind_two_of_both_kinds() {
     everybody_is_at_home("proxy::everybody_is_at_home_behind_two_of_both_kinds", &[Ours, Dovecot]);
 }
 
+#[test]
+fn everybody_is_at_home_behind_dovecot_24() {
+    everybody_is_at_home("proxy::everybody_is_at_home_behind_dovecot_24", &[Ours24]);
+}
+
 /// Operators end sessions, wherever in the ring these are.
 fn kicked_and_moved(name: &str, kinds: &[Kind]) {
     let Some(cluster) = Cluster::start(name, kinds) else { return };
     let ring = &cluster.ring;
-    for (commanding, serving) in [(0, 0), (0, 1), (1, 0)] {
+    let all = 0..kinds.len();
+    for (commanding, serving) in
+        all.clone().flat_map(|commanding| all.clone().map(move |serving| (commanding, serving)))
+    {
         let user = format!("user-{commanding}-{serving}");
         let login = || wait_for("a login", LIMIT, || Imap::login(ring.member(serving).address(IMAP_PORT), &user));
         let mut session = login();
@@ -169,10 +179,15 @@ fn kicked_and_moved_with_both_kinds() {
     kicked_and_moved("proxy::kicked_and_moved_with_both_kinds", &[Ours, Dovecot]);
 }
 
-/// A session that lasts keeps its user in the map: the login process says every so often that he is still here.
+/// One beside each Dovecot, and the original.
 #[test]
-fn a_session_keeps_its_user() {
-    let Some(lab) = Lab::new("proxy::a_session_keeps_its_user", &NEEDS) else { return };
+fn kicked_and_moved_with_dovecot_24() {
+    kicked_and_moved("proxy::kicked_and_moved_with_dovecot_24", &[Ours, Ours24, Dovecot]);
+}
+
+/// A session that lasts keeps its user in the map: the login process says every so often that he is still here.
+fn a_session_keeps_its_user(name: &str, kind: Kind) {
+    let Some(lab) = Lab::new(name, &[&NEEDS[..], &Need::of(&[kind])].concat()) else { return };
     let backend = Backend::start(&lab, 2);
     let ip = backend.addresses();
     let plan = Plan {
@@ -181,7 +196,7 @@ fn a_session_keeps_its_user() {
         logins: Some(Logins::default()),
         ..Ring::plan(&lab, 1)
     };
-    let ring = Ring::start(&lab, &[Ours], &plan);
+    let ring = Ring::start(&lab, &[kind], &plan);
     let mut session = Imap::login(ring.member(0).address(IMAP_PORT), "stays").expect("login");
     Imap::login(ring.member(0).address(IMAP_PORT), "goes").expect("login").command("LOGOUT").expect("logout");
     let expires = |user: &str| ring.member(0).admin().user(user, "").expect("a user's state").expires;
@@ -194,14 +209,30 @@ fn a_session_keeps_its_user() {
     session.command("NOOP").expect("the session");
 }
 
+#[test]
+fn a_session_keeps_its_user_behind_dovecot_23() {
+    a_session_keeps_its_user("proxy::a_session_keeps_its_user_behind_dovecot_23", Ours);
+}
+
+#[test]
+fn a_session_keeps_its_user_behind_dovecot_24() {
+    a_session_keeps_its_user("proxy::a_session_keeps_its_user_behind_dovecot_24", Ours24);
+}
+
 /// Logins that go on whatever happens: each ends, well or with a temporary failure, and none hangs. New clients keep
 /// coming also while others wait, as in life: a login process that has lost auth looks for it again when one comes.
 struct Traffic {
     addresses: [SocketAddr; 3],
     done: AtomicBool,
+    /// Clients that have not ended.
+    present: [AtomicU64; 3],
     successes: [AtomicU64; 3],
     failures: AtomicU64,
 }
+
+/// At most so many clients of a protocol at a time: fewer than the system lets wait for a server that is away. One more
+/// would take itself for connected and wait for a greeting that never comes, whatever anybody does.
+const CLIENTS_MAX: u64 = 80;
 
 /// Users of the traffic.
 const TRAFFIC_USERS: usize = 40;
@@ -216,6 +247,10 @@ impl Traffic {
                 break;
             }
             for protocol in 0..3 {
+                if self.present[protocol].load(Ordering::Relaxed) >= CLIENTS_MAX {
+                    continue;
+                }
+                self.present[protocol].fetch_add(1, Ordering::Relaxed);
                 scope.spawn(move || self.client(protocol, &format!("user{}", number % TRAFFIC_USERS)));
             }
             std::thread::sleep(CLIENT_INTERVAL);
@@ -229,6 +264,7 @@ impl Traffic {
             1 => Pop3::login(to, user).and_then(|mut pop3| pop3.command("QUIT").map(drop)),
             _ => Lmtp::connect(to).and_then(|mut lmtp| lmtp.deliver(user)),
         };
+        self.present[protocol].fetch_sub(1, Ordering::Relaxed);
         match result {
             Ok(()) => self.successes[protocol].fetch_add(1, Ordering::Relaxed),
             Err(error) => {
@@ -266,14 +302,14 @@ impl Drop for Stop<'_> {
     }
 }
 
-#[test]
-fn logins_go_on_through_restarts() {
-    let Some(mut cluster) = Cluster::start("proxy::logins_go_on_through_restarts", &[Ours]) else { return };
+fn logins_go_on_through_restarts(name: &str, kind: Kind) {
+    let Some(mut cluster) = Cluster::start(name, &[kind]) else { return };
     let lab = Arc::clone(&cluster.lab);
     let director = cluster.ring.member_mut(0);
     let traffic = Traffic {
         addresses: [IMAP_PORT, POP3_PORT, LMTP_PORT].map(|port| director.address(port)),
         done: false.into(),
+        present: Default::default(),
         successes: Default::default(),
         failures: 0.into(),
     };
@@ -293,4 +329,14 @@ fn logins_go_on_through_restarts() {
     for user in users("user", TRAFFIC_USERS) {
         cluster.assert_at_home(&user);
     }
+}
+
+#[test]
+fn logins_go_on_through_restarts_of_dovecot_23() {
+    logins_go_on_through_restarts("proxy::logins_go_on_through_restarts_of_dovecot_23", Ours);
+}
+
+#[test]
+fn logins_go_on_through_restarts_of_dovecot_24() {
+    logins_go_on_through_restarts("proxy::logins_go_on_through_restarts_of_dovecot_24", Ours24);
 }

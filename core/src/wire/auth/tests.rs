@@ -90,16 +90,24 @@ fn names_without_escapes_are_not_copied() {
 
 #[test]
 fn hosts_are_added_as_the_original_adds_them() {
-    let with_host = |hostname: Option<&[u8]>, ip: &str| {
+    let with_host = |hostname: Option<&[u8]>, ip: &str, hash: Option<u32>| {
         let mut out = b"before\n".to_vec();
         let ip = ip.parse().expect("an address");
-        write_with_host(b"OK\t2\tuser=jane\tproxy", 7, ip, hostname, &mut out);
+        Decision { refresh_secs: 7, ip, hostname, hash }.write(b"OK\t2\tuser=jane\tproxy", &mut out);
         String::from_utf8(out).expect("ASCII")
     };
-    assert_eq!(with_host(None, "127.0.2.1"), "before\nOK\t2\tuser=jane\tproxy\tproxy_refresh=7\thost=127.0.2.1\n");
     assert_eq!(
-        with_host(Some(b"b1.example.com"), "fd00::1"),
+        with_host(None, "127.0.2.1", None),
+        "before\nOK\t2\tuser=jane\tproxy\tproxy_refresh=7\thost=127.0.2.1\n"
+    );
+    assert_eq!(
+        with_host(Some(b"b1.example.com"), "fd00::1", None),
         "before\nOK\t2\tuser=jane\tproxy\tproxy_refresh=7\thost=b1.example.com\thostip=fd00::1\n"
+    );
+    assert_eq!(
+        with_host(None, "127.0.2.1", Some(1_480_892_766)),
+        "before\nOK\t2\tuser=jane\tproxy\tuser_director_backend=1480892766/127.0.2.1\tproxy_refresh=7\thost=127.0.2.1\t\
+         user_director_hash=1480892766\n"
     );
 }
 

@@ -19,6 +19,21 @@ fn host_line(g: &mut Gen) -> HostLine<'static> {
     }
 }
 
+fn generation(g: &mut Gen) -> Option<Generation> {
+    Generation::new(u32::from(u8::arbitrary(g)) % 40)
+}
+
+fn moved(g: &mut Gen) -> Moved {
+    Moved { generation: generation(g), of_move: bool::arbitrary(g).then(|| origin(g)) }
+}
+
+/// Who has no timestamp comes from an older version, which knows nothing of moves.
+fn live_user(g: &mut Gen) -> Line<'static> {
+    let timestamp_secs = bool::arbitrary(g).then(|| big_number(g));
+    let moved = if timestamp_secs.is_some() { moved(g) } else { Moved::UNKNOWN };
+    Line::User { hash: hash(g), host: IpAddr::arbitrary(g), timestamp_secs, moved }
+}
+
 /// One line of each kind, in the order of [`kind`].
 fn all_kinds(g: &mut Gen) -> Vec<Line<'static>> {
     let ip = IpAddr::arbitrary(g);
@@ -29,25 +44,42 @@ fn all_kinds(g: &mut Gen) -> Vec<Line<'static>> {
     vec![
         Line::Version { name: text(g), major: number(g), minor: number(g) },
         Line::Me { address: SocketAddr::new(ip, u16::arbitrary(g)), unix_secs: big_number(g) },
-        Line::Director { address: address(g) },
+        Line::Director { address: address(g), name: bool::arbitrary(g).then(|| origin(g)) },
         Line::DirectorRemove { address: address(g) },
         Line::HandshakeHostsStart { handshaked },
         Line::HandshakeHost { host: host_line(g) },
         Line::HandshakeHostsEnd { handshaked },
-        Line::HandshakeUser { hash: hash(g), host: ip, timestamp_secs: big_number(g), weak: bool::arbitrary(g) },
+        Line::HandshakeUser {
+            hash: hash(g),
+            host: ip,
+            timestamp_secs: big_number(g),
+            weak: bool::arbitrary(g),
+            moved: moved(g),
+        },
         Line::Options { options: (0..u8::arbitrary(g) % 4).map(|_| text(g)).collect() },
         Line::Done,
-        Line::User { hash: hash(g), host: ip, timestamp_secs: bool::arbitrary(g).then(|| big_number(g)) },
+        live_user(g),
         Line::UserWeak { origin: origin(g), hash: hash(g), host: ip },
         Line::Host { origin: origin(g), host: host_line(g) },
         Line::HostRemove { origin: origin(g), ip },
         Line::HostFlush { origin: origin(g), ip },
-        Line::UserMove { origin: origin(g), hash: hash(g), host: ip },
+        Line::UserMove { origin: origin(g), hash: hash(g), host: ip, generation: generation(g) },
         Line::UserKilled {
             hash: hash(g),
-            count: bool::arbitrary(g).then(|| KickCount { kicked: number(g), mover: origin(g) }),
+            token: bool::arbitrary(g).then(|| KillToken {
+                kicked: bool::arbitrary(g).then(|| number(g)),
+                of_move: origin(g),
+                host: ip,
+                generation: generation(g),
+                starter: origin(g),
+            }),
         },
-        Line::UserKilledEverywhere { origin: origin(g), hash: hash(g), kicked: bool::arbitrary(g).then(|| number(g)) },
+        Line::UserKilledEverywhere {
+            origin: origin(g),
+            hash: hash(g),
+            of: bool::arbitrary(g)
+                .then(|| KilledMove { kicked: bool::arbitrary(g).then(|| number(g)), of_move: origin(g) }),
+        },
         Line::UserKick { origin: origin(g), username: text(g) },
         Line::UserKickAlt { origin: origin(g), field: text(g), value: text(g) },
         Line::UserKickHash { origin: origin(g), hash: hash(g), except: ip },
@@ -120,13 +152,25 @@ fn as_read(line: Line<'_>, minor: u32) -> Option<Line<'_>> {
         Line::UserKick { .. } | Line::UserKickHash { .. } if minor < 4 => None,
         Line::Options { .. } if minor < 5 => None,
         Line::UserKickAlt { .. } if minor < 8 => None,
-        Line::UserKilled { hash, .. } if minor < 10 => Some(Line::UserKilled { hash, count: None }),
+        Line::Director { address, .. } if minor < 10 => Some(Line::Director { address, name: None }),
+        Line::UserKilled { hash, .. } if minor < 10 => Some(Line::UserKilled { hash, token: None }),
         Line::UserKilledEverywhere { origin, hash, .. } if minor < 10 => {
-            Some(Line::UserKilledEverywhere { origin, hash, kicked: None })
+            Some(Line::UserKilledEverywhere { origin, hash, of: None })
         }
         Line::Quit { .. } if minor < 3 => Some(Line::Quit { reason: Cow::Borrowed(b"") }),
         Line::Sync { origin, .. } if minor < 6 => Some(Line::Sync { origin, info: None }),
-        Line::User { hash, host, .. } if minor < 9 => Some(Line::User { hash, host, timestamp_secs: None }),
+        Line::User { hash, host, .. } if minor < 9 => {
+            Some(Line::User { hash, host, timestamp_secs: None, moved: Moved::UNKNOWN })
+        }
+        Line::User { hash, host, timestamp_secs, .. } if minor < 10 => {
+            Some(Line::User { hash, host, timestamp_secs, moved: Moved::UNKNOWN })
+        }
+        Line::HandshakeUser { hash, host, timestamp_secs, weak, .. } if minor < 10 => {
+            Some(Line::HandshakeUser { hash, host, timestamp_secs, weak, moved: Moved::UNKNOWN })
+        }
+        Line::UserMove { origin, hash, host, .. } if minor < 10 => {
+            Some(Line::UserMove { origin, hash, host, generation: None })
+        }
         Line::HandshakeHost { host } => Some(Line::HandshakeHost { host: host_as_read(host, minor) }),
         Line::Host { origin, host } => Some(Line::Host { origin, host: host_as_read(host, minor) }),
         line => Some(line),
@@ -187,6 +231,20 @@ const REAL_LINES: &[&str] = &[
 ];
 
 #[test]
+fn lines_of_our_extension_print_as_they_came() {
+    for line in [
+        "USER-KILLED\t1480892766\t-\t127.0.1.1\t9090\t3\t127.0.2.4\t127.0.1.2\t9090\t7",
+        "USER-KILLED-EVERYWHERE\t127.0.1.1\t9090\t4\t1480892766\t0\t127.0.1.1\t9090\t3",
+        "DIRECTOR\t127.0.1.2\t9090\t127.0.1.1\t9090\t3",
+    ] {
+        let parsed = Line::parse(line.as_bytes(), MINOR).unwrap();
+        assert_eq!(printed(&parsed, MINOR).as_deref(), Some(line.as_bytes()));
+    }
+    assert!(Line::parse(b"USER-KILLED\t1\t5\t127.0.1.1\t9090\t3", MINOR).is_err(), "half a name is none");
+    assert!(Line::parse(b"DIRECTOR\t127.0.1.2\t9090\t127.0.1.1", MINOR).is_err());
+}
+
+#[test]
 fn real_lines_print_as_they_came() {
     for text in REAL_LINES {
         let line = Line::parse(text.as_bytes(), 9).expect(text);
@@ -241,8 +299,9 @@ fn hosts_are_written_for_the_peers_version() {
 #[test]
 fn what_user_means_depends_on_the_peers_version() {
     let (hash, host, timestamp_secs) = (5, IpAddr::from([127, 0, 2, 1]), 1795309356);
-    let live = |timestamp_secs| Line::User { hash, host, timestamp_secs };
-    let handshake = |weak| Line::HandshakeUser { hash, host, timestamp_secs, weak };
+    let moved = Moved::UNKNOWN;
+    let live = |timestamp_secs| Line::User { hash, host, timestamp_secs, moved };
+    let handshake = |weak| Line::HandshakeUser { hash, host, timestamp_secs, weak, moved };
     for (text, minor, expected) in [
         ("USER\t5\t127.0.2.1", 9, live(None)),
         ("USER\t5\t127.0.2.1", 8, live(None)),
@@ -258,6 +317,41 @@ fn what_user_means_depends_on_the_peers_version() {
     assert_eq!(printed(&handshake(true), 8).as_deref(), Some(&b"USER\t5\t127.0.2.1\t1795309356\tw"[..]));
     assert_eq!(printed(&handshake(true), 9).as_deref(), Some(&b"U\t5\t127.0.2.1\t1795309356\tw"[..]));
     assert_eq!(printed(&live(Some(timestamp_secs)), 8).as_deref(), Some(&b"USER\t5\t127.0.2.1"[..]));
+}
+
+/// What a member of a version understands depends on that version, and not on what we know.
+#[test]
+fn lines_mean_what_they_mean_to_the_lower_version() {
+    let unknown = |text: &str, minor| {
+        let error = Line::parse(text.as_bytes(), minor).expect_err(text).to_string();
+        assert!(error.starts_with("unknown command"), "{text} at {minor}: {error}");
+    };
+    for (text, since) in [
+        ("U\t5\t127.0.2.1\t1795309356", minor::USER_TIMESTAMP),
+        ("USER-KICK-ALT\t127.0.1.1\t9090\t1\tf\tv", minor::USER_KICK_ALT),
+        ("OPTIONS\tconsistent-hashing", minor::OPTIONS),
+        ("USER-KICK\t127.0.1.1\t9090\t1\tjane", minor::USER_KICK),
+        ("USER-KICK-HASH\t127.0.1.1\t9090\t1\t5\t127.0.2.1", minor::USER_KICK),
+        ("DIRECTOR-REMOVE\t127.0.1.1\t9090", minor::DIRECTOR_REMOVE),
+        ("USER-WEAK\t127.0.1.1\t9090\t1\t5\t127.0.2.1", minor::WEAK),
+    ] {
+        unknown(text, since - 1);
+        Line::parse(text.as_bytes(), since).expect(text);
+    }
+    for (text, since, older) in [
+        ("HOST\t127.0.2.1\t100\t\tD77\th", minor::UPDOWN, "HOST\t127.0.2.1\t100\t"),
+        ("SYNC\t127.0.1.1\t9090\t1\t9\t77\t5", minor::UPDOWN, "SYNC\t127.0.1.1\t9090\t1"),
+        ("USER-KILLED\t5\t1\t127.0.1.1\t9090\t1\t127.0.2.4\t127.0.1.1\t9090\t1", minor::KILL_NAMES, "USER-KILLED\t5"),
+        ("DIRECTOR\t127.0.1.2\t9090\t127.0.1.1\t9090\t1", minor::DIRECTOR_NAMES, "DIRECTOR\t127.0.1.2\t9090"),
+        (
+            "USER-KILLED-EVERYWHERE\t127.0.1.1\t9090\t1\t5\t0\t127.0.1.1\t9090\t1",
+            minor::KILL_NAMES,
+            "USER-KILLED-EVERYWHERE\t127.0.1.1\t9090\t1\t5",
+        ),
+    ] {
+        assert_eq!(Line::parse(text.as_bytes(), since - 1), Line::parse(older.as_bytes(), since - 1), "{text}");
+        assert_ne!(Line::parse(text.as_bytes(), since), Line::parse(older.as_bytes(), since), "{text}");
+    }
 }
 
 /// The original takes all of these.
@@ -277,7 +371,7 @@ fn older_and_later_shapes_are_understood() {
         ("PING\t77", Line::Ping { info: None }),
         ("PONG\tx\ty", Line::Pong { info: None }),
         ("PONG\t77\t5\tmore", Line::Pong { info: Some(PingInfo { timestamp_secs: 77, buffered_bytes: 5 }) }),
-        ("DIRECTOR\t127.0.1.1\t9090\tmore", Line::Director { address: origin.address }),
+        ("DIRECTOR\t127.0.1.1\t9090\tmore", Line::Director { address: origin.address, name: None }),
         ("ME\t127.0.0.1\t0\t77", Line::Me { address: ([127, 0, 0, 1], 0).into(), unix_secs: 77 }),
         ("QUIT", Line::Quit { reason: Cow::Borrowed(b"") }),
         ("OPTIONS", Line::Options { options: Vec::new() }),
@@ -374,4 +468,11 @@ fn escapes_travel() {
     let bytes = printed(&line, 9).expect("known");
     assert_eq!(bytes, b"QUIT\ta\x01tb\x01nc");
     assert_eq!(Line::parse(&bytes, 9), Ok(line));
+}
+
+/// Nothing is left of an escape that is cut off, and a host name of nothing is none: printed again, it would be none.
+#[test]
+fn a_hostname_of_half_an_escape_is_none() {
+    let [half, none] = ["HOST\t127.0.2.1\t100\t\tU0\t\u{1}", "HOST\t127.0.2.1\t100\t\tU0\t"].map(str::as_bytes);
+    assert_eq!(Line::parse(half, MINOR), Line::parse(none, MINOR));
 }

@@ -34,7 +34,7 @@ pub(crate) struct Line {
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct Options {
     /// Configuration file, which says where the director's socket is and how names are hashed
-    /// [default: /etc/dovecot/director.conf, else /etc/dovecot/dovecot.conf]
+    /// [default: the first of /etc/dovecot/director.conf, /etc/director/director.conf, /etc/dovecot/dovecot.conf]
     #[arg(short = 'c', long = "config", value_name = "FILE", global = true)]
     pub(crate) config: Option<PathBuf>,
     /// Override a setting of the configuration

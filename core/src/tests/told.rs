@@ -1,0 +1,71 @@
+//! Users who are looked up more often than others have to hear of them.
+
+use super::secs;
+use crate::contract::Role;
+use crate::testing::Net;
+
+/// How many USER lines a director has said since the last call.
+fn told_by(net: &mut Net, node: usize) -> usize {
+    let said = format!("{node}>");
+    let count = net.lines.iter().filter(|line| line.starts_with(&said) && line.contains(" USER\t")).count();
+    net.lines.clear();
+    count
+}
+
+#[test]
+fn a_user_is_told_of_once_a_second_however_often_he_is_looked_up() {
+    let mut net = Net::synced(3);
+    for _ in 0..3 {
+        for _ in 0..5 {
+            net.lookup(1, "jane");
+        }
+        assert_eq!(told_by(&mut net, 1), 2, "once to each neighbour");
+        net.pass(secs(1));
+    }
+    let notify = net.connect(1, Role::Notify);
+    net.say(notify, "jane\njane\n");
+    net.lookup(1, "jane");
+    assert_eq!(told_by(&mut net, 1), 2, "a notification is no other news");
+}
+
+#[test]
+fn a_second_director_tells_for_itself() {
+    let mut net = Net::synced(3);
+    net.lookup(1, "jane");
+    told_by(&mut net, 2);
+    net.lookup(2, "jane");
+    assert_eq!(told_by(&mut net, 2), 2, "what it has only passed on it has not told");
+}
+
+#[test]
+fn whoever_joins_in_the_same_second_hears_of_him() {
+    let mut net = Net::synced(2);
+    net.lookup(1, "jane");
+    net.break_links(1, 2);
+    net.lookup(1, "jane");
+    net.wait_synced(1);
+    assert!(net.admin(2, "USER-LOOKUP\tjane\n").starts_with("127.0.2.1\t"));
+}
+
+#[test]
+fn a_change_makes_him_news_again() {
+    let mut net = Net::synced(3);
+    net.lookup(1, "jane");
+    told_by(&mut net, 1);
+    // She is forgotten, and added anew.
+    assert_eq!(net.admin(1, "HOST-FLUSH\t127.0.2.1\n"), "OK\n");
+    told_by(&mut net, 1);
+    net.lookup(1, "jane");
+    assert_eq!(told_by(&mut net, 1), 2);
+}
+
+#[test]
+fn a_clock_that_was_set_back_keeps_nobody_silent() {
+    let mut net = Net::synced(3);
+    net.lookup(1, "jane");
+    told_by(&mut net, 1);
+    net.skews.insert(1, -100);
+    net.lookup(1, "jane");
+    net.lookup(1, "jane");
+    assert_eq!(told_by(&mut net, 1), 4, "to older directors each is a refresh");
+}

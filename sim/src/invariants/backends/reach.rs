@@ -1,0 +1,240 @@
+//! Which directors could have told each other something, as the world knows it.
+
+use std::collections::BTreeMap;
+
+use crate::network::{LinkId, Passage};
+use crate::plan::SECOND;
+
+/// A director notices that a link swallows everything when it has heard nothing for 15 s, has asked, and has had no answer
+/// for director_ping_idle_timeout, which is 30 s, or, while it still hears the other, for director_ping_max_timeout, 60 s.
+pub const NOTICE_MICROS: u64 = 80 * SECOND;
+
+/// Who is how.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Condition {
+    /// Its process exists.
+    pub alive: bool,
+    /// It does not stand still.
+    pub moves: bool,
+    /// Operators have taken it out of the ring.
+    pub removed: bool,
+}
+
+/// What has kept two directors apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gap {
+    /// The network.
+    Network,
+    /// One of them stood still.
+    Pause,
+    /// One of them was taken out of the ring.
+    Removal,
+}
+
+/// Of each pair of directors, whether something keeps them apart, and until when it last did.
+#[derive(Debug)]
+pub struct Reach {
+    count: usize,
+    now_apart: Vec<Option<Gap>>,
+    /// When it last ended, and what it was.
+    ended: Vec<Option<(u64, Gap)>>,
+    /// Who lived when something last changed.
+    alive: Vec<bool>,
+    /// Since when links swallow what is sent on them.
+    swallowing: BTreeMap<LinkId, u64>,
+}
+
+impl Reach {
+    /// So many directors, that all reach each other.
+    pub fn new(count: usize) -> Self {
+        Self {
+            count,
+            now_apart: vec![None; count * count],
+            ended: vec![None; count * count],
+            alive: vec![true; count],
+            swallowing: BTreeMap::new(),
+        }
+    }
+
+    /// Something has changed. A director that is dead keeps no news from coming to those who live, but passes none on
+    /// either. One that starts knows nothing, and joins those who reach it first. If that could be either of two who have
+    /// been apart, because it is the way between them now or operators let one of them in nowhere, then it may be in one
+    /// ring with the one only: it has been apart from both until now.
+    ///
+    /// Two who could reach each other do not while one of them is linked by something that swallows what it sends, and
+    /// nothing else links it with the other: it can't know yet. It has [`NOTICE_MICROS`] to find out.
+    pub fn update(
+        &mut self,
+        now: u64,
+        conditions: &[Condition],
+        is_cut: impl Fn(usize, usize) -> bool,
+        passages: &[Passage],
+    ) {
+        // The groups of those who reach each other, if need be by way of others.
+        let works = |n: usize| conditions[n].alive && conditions[n].moves && !conditions[n].removed;
+        let joined = |a: usize, b: usize| works(a) && works(b) && !is_cut(a, b) && !is_cut(b, a);
+        let pairs = (0..self.count).flat_map(|a| (a + 1..self.count).map(move |b| [a, b]));
+        let group = groups(self.count, pairs.filter(|&[a, b]| joined(a, b)));
+        // And of those who are linked.
+        self.note_swallowing(now, passages);
+        let open = passages.iter().filter(|passage| !passage.swallows).map(|passage| passage.ends);
+        let linked = groups(self.count, open.filter(|ends| ends.iter().all(|&n| works(n))));
+        let waits = |group: usize| {
+            passages.iter().any(|passage| {
+                let since = self.swallowing.get(&passage.link);
+                since.is_some_and(|since| now < since + NOTICE_MICROS)
+                    && passage.ends.iter().any(|&n| works(n) && linked[n] == group)
+            })
+        };
+        let waiting: Vec<bool> = (0..self.count).map(|n| !self.swallowing.is_empty() && waits(linked[n])).collect();
+        let is_dark = |a: usize, b: usize| linked[a] != linked[b] && (waiting[a] || waiting[b]);
+        for a in 0..self.count {
+            for b in 0..self.count {
+                let gap = match (conditions[a], conditions[b]) {
+                    _ if a == b => None,
+                    (Condition { alive: false, .. }, _) | (_, Condition { alive: false, .. }) => None,
+                    (Condition { removed: true, .. }, _) | (_, Condition { removed: true, .. }) => Some(Gap::Removal),
+                    _ if !works(a) || !works(b) => Some(Gap::Pause),
+                    _ => (group[a] != group[b] || is_dark(a, b)).then_some(Gap::Network),
+                };
+                let place = a * self.count + b;
+                if let Some(before) = std::mem::replace(&mut self.now_apart[place], gap) {
+                    self.ended[place] = Some((now, before));
+                }
+            }
+        }
+        let alive: Vec<bool> = conditions.iter().map(|condition| condition.alive).collect();
+        let before = std::mem::replace(&mut self.alive, alive);
+        for started in (0..self.count).filter(|&n| self.alive[n] && !before[n]) {
+            for other in (0..self.count).filter(|&n| n != started && self.alive[n]) {
+                let apart =
+                    (0..self.count).filter(|&n| n != started && n != other && conditions[n].moves).find_map(|n| {
+                        let place = other * self.count + n;
+                        let until_now = self.ended[place].filter(|(at, gap)| (*at, *gap) == (now, Gap::Network));
+                        let let_in_nowhere = self.now_apart[place].filter(|gap| *gap == Gap::Removal && self.alive[n]);
+                        until_now.map(|(_, gap)| gap).or(let_in_nowhere)
+                    });
+                for place in [started * self.count + other, other * self.count + started] {
+                    if let Some(gap) = apart {
+                        self.ended[place] = Some((now, gap));
+                    }
+                }
+            }
+        }
+    }
+
+    fn note_swallowing(&mut self, now: u64, passages: &[Passage]) {
+        let swallowing: Vec<LinkId> =
+            passages.iter().filter(|passage| passage.swallows).map(|passage| passage.link).collect();
+        self.swallowing.retain(|link, _| swallowing.contains(link));
+        for link in swallowing {
+            self.swallowing.entry(link).or_insert(now);
+        }
+    }
+
+    /// What keeps two directors apart, or has done so until that time or later.
+    pub fn gap_since(&self, a: usize, b: usize, since: u64) -> Option<Gap> {
+        let place = a * self.count + b;
+        self.now_apart[place].or_else(|| self.ended[place].filter(|(at, _)| *at >= since).map(|(_, gap)| gap))
+    }
+
+    /// The same, between one director and any other.
+    pub fn gap_of_since(&self, a: usize, since: u64) -> Option<Gap> {
+        (0..self.count).find_map(|b| self.gap_since(a, b, since))
+    }
+}
+
+/// The group of each of so many, if these pairs are in one.
+fn groups(count: usize, pairs: impl Iterator<Item = [usize; 2]>) -> Vec<usize> {
+    let mut group: Vec<usize> = (0..count).collect();
+    for [a, b] in pairs {
+        let (from, to) = (group[b], group[a]);
+        if from != to {
+            group.iter_mut().filter(|group| **group == from).for_each(|group| *group = to);
+        }
+    }
+    group
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WELL: Condition = Condition { alive: true, moves: true, removed: false };
+
+    #[test]
+    fn a_way_by_others_is_a_way_unless_they_are_dead_or_stand_still() {
+        let cut = |a: usize, b: usize| (a, b) == (0, 2);
+        for (middle, gap) in [
+            (WELL, None),
+            (Condition { alive: false, ..WELL }, Some(Gap::Network)),
+            (Condition { moves: false, ..WELL }, Some(Gap::Network)),
+        ] {
+            let mut reach = Reach::new(3);
+            reach.update(5, &[WELL, middle, WELL], cut, &[]);
+            assert_eq!((reach.gap_since(0, 2, 0), reach.gap_since(2, 0, 0)), (gap, gap), "{middle:?}");
+        }
+    }
+
+    #[test]
+    fn who_starts_between_two_that_are_apart_may_be_with_one_of_them_only() {
+        let dead = Condition { alive: false, ..WELL };
+        let removed = Condition { removed: true, ..WELL };
+        let paused = Condition { moves: false, ..WELL };
+        let cut = |a: usize, b: usize| (a, b) == (0, 2);
+        for (third, is_cut, gap) in [
+            (WELL, true, Some(Gap::Network)),
+            (removed, false, Some(Gap::Removal)),
+            (paused, false, None),
+            (WELL, false, None),
+        ] {
+            let mut reach = Reach::new(3);
+            reach.update(5, &[WELL, dead, third], |a, b| is_cut && cut(a, b), &[]);
+            reach.update(9, &[WELL, WELL, third], |a, b| is_cut && cut(a, b), &[]);
+            assert_eq!((reach.gap_since(0, 1, 9), reach.gap_since(1, 0, 9)), (gap, gap), "{third:?}");
+            assert_eq!(reach.gap_since(0, 1, 10), None);
+        }
+    }
+
+    #[test]
+    fn a_gap_is_remembered_until_it_is_asked_for_later_times_only() {
+        let mut reach = Reach::new(2);
+        reach.update(5, &[WELL; 2], |_, _| true, &[]);
+        reach.update(9, &[WELL, Condition { moves: false, ..WELL }], |_, _| false, &[]);
+        reach.update(12, &[WELL; 2], |_, _| false, &[]);
+        assert_eq!(reach.gap_since(0, 1, 12), Some(Gap::Pause));
+        assert_eq!(reach.gap_since(0, 1, 13), None);
+        assert_eq!(reach.gap_of_since(1, 12), Some(Gap::Pause));
+    }
+
+    /// A ring of three in which the first is linked with the others by these, whether they swallow what it sends or not,
+    /// and the others with each other.
+    fn ring(now: u64, reach: &mut Reach, first: &[(usize, bool)], middle: Condition) {
+        let passage = |id: u32, ends, swallows| Passage { link: LinkId::numbered(id), ends, swallows };
+        let mut passages = vec![passage(9, [1, 2], false)];
+        passages.extend(first.iter().zip(1..).map(|(&(to, swallows), id)| passage(id, [0, to], swallows)));
+        reach.update(now, &[WELL, middle, WELL], |_, _| false, &passages);
+    }
+
+    #[test]
+    fn who_waits_for_a_link_that_swallows_everything_is_apart_until_it_ought_to_have_noticed() {
+        let dead = Condition { alive: false, ..WELL };
+        for (first, middle, gap) in [
+            (&[(1, true), (2, true)][..], WELL, Some(Gap::Network)),
+            (&[(1, true)], WELL, Some(Gap::Network)),
+            (&[(1, true)], dead, Some(Gap::Network)),
+            (&[(1, true), (2, false)], WELL, None),
+            (&[(1, false)], WELL, None),
+            (&[], WELL, None),
+        ] {
+            let mut reach = Reach::new(3);
+            ring(5, &mut reach, first, middle);
+            assert_eq!(reach.gap_since(0, 2, 0), gap, "{first:?} {middle:?}");
+            assert_eq!(reach.gap_since(1, 2, 0), None);
+            ring(5 + NOTICE_MICROS - 1, &mut reach, first, middle);
+            assert_eq!(reach.gap_since(0, 2, 6), gap, "{first:?} {middle:?}");
+            ring(5 + NOTICE_MICROS, &mut reach, first, middle);
+            assert_eq!(reach.gap_since(0, 2, 6 + NOTICE_MICROS), None, "{first:?} {middle:?}");
+        }
+    }
+}

@@ -1,0 +1,345 @@
+use super::*;
+use crate::plan::{Faults, Fixed};
+
+const WELL: Condition = Condition { alive: true, moves: true, removed: false };
+const START: u64 = 1000 * SECOND;
+
+/// A ring of two, the second of which has known for a while that the user is on `a`, where he has a session.
+fn scene() -> (Backends, Session, Session) {
+    let fixed = Fixed { directors: Some(2), users: Some(1), faults: Some(Faults::NONE), ..Fixed::default() };
+    let plan = Plan { expire_secs: 60, ..Plan::draw(1, &fixed) };
+    let mut backends = Backends::new(&plan, &[7]);
+    let [a, b] = ["10.2.0.1", "10.2.0.2"].map(|ip| ip.parse().unwrap());
+    let old = Session { end_micros: START + 100 * SECOND, ..Session::new(0, 1, a, START) };
+    assert_eq!(let_in(&mut backends, &old, &[], START), Ok(None));
+    (backends, old, Session::new(0, 0, b, START + 20 * SECOND))
+}
+
+/// What a director has in its configuration.
+fn known() -> BTreeSet<IpAddr> {
+    ["10.2.0.1", "10.2.0.2"].map(|ip| ip.parse().unwrap()).into()
+}
+
+fn let_in(backends: &mut Backends, new: &Session, old: &[Session], now: u64) -> Result<Option<Cause>, String> {
+    let secs = now / SECOND;
+    backends.let_in(&Moment { now, clocks_secs: &[secs, secs], alive: &[true, true] }, new, old)
+}
+
+/// Fails unless a login was judged so: with that excuse, or with an error that has these words.
+fn assert_judged(result: &Result<Option<Cause>, String>, expected: Result<Option<Cause>, &str>) {
+    match (result, expected) {
+        (Ok(cause), Ok(expected)) => assert_eq!(*cause, expected),
+        (Err(error), Err(expected)) => assert!(error.contains(expected), "{error}"),
+        (_, expected) => panic!("{result:?} instead of {expected:?}"),
+    }
+}
+
+#[test]
+fn a_second_backend_is_noticed_unless_something_kept_the_directors_apart() {
+    let (mut backends, old, new) = scene();
+    let error = let_in(&mut backends, &new, &[old], new.start_micros).unwrap_err();
+    assert!(error.contains("d2 has known of the other for 20000 ms, and nothing kept it from d1"), "{error}");
+    for (conditions, cut, cause) in
+        [([WELL; 2], true, Cause::Partition), ([WELL, Condition { moves: false, ..WELL }], false, Cause::Pause)]
+    {
+        let (mut backends, old, new) = scene();
+        backends.reach_changed(START, &conditions, |_, _| cut, &[]);
+        backends.reach_changed(START + SECOND, &[WELL; 2], |_, _| false, &[]);
+        assert_eq!(let_in(&mut backends, &new, std::slice::from_ref(&old), new.start_micros), Ok(Some(cause)));
+        // Known to both by now, it has to be resolved.
+        let later = Session { end_micros: u64::MAX, ..new.clone() };
+        let old = Session { end_micros: u64::MAX, ..old };
+        backends.heard(1, b"USER\t7\t10.2.0.2\t1020", 1020, START + 21 * SECOND);
+        let mut look = |now: u64| {
+            let secs = START / SECOND + 30;
+            let moment = Moment { now, clocks_secs: &[secs, secs], alive: &[true, true] };
+            backends.look_at(&moment, (1, &old), (2, &later))
+        };
+        assert_eq!(look(START + REJOIN_MICROS), Ok(()));
+        assert!(look(START + REJOIN_MICROS + 2 * SECOND).is_err());
+        assert_eq!(look(START + REJOIN_MICROS + 3 * SECOND), Ok(()), "told once");
+    }
+}
+
+#[test]
+fn what_comes_in_the_moment_of_an_answer_excuses_who_gave_it_and_nobody_else() {
+    for (cut, before_micros, expected) in [
+        (true, 50, Ok(Cause::Partition)),
+        (false, 50, Err("d2 has known of the other for 20000 ms, and nothing kept it from d1")),
+        (true, 1000, Err("d1 knew of the other")),
+    ] {
+        let (mut backends, old, new) = scene();
+        backends.reach_changed(START, &[WELL; 2], |_, _| cut, &[]);
+        backends.heard(0, b"USER\t7\t10.2.0.1\t1000", 1019, new.start_micros - before_micros);
+        let result = let_in(&mut backends, &new, &[old], new.start_micros);
+        assert_judged(&result, expected.map(Some));
+    }
+}
+
+#[test]
+fn a_move_that_nobody_could_be_told_of_explains_a_session_where_it_was_not_heard_and_no_other() {
+    // The last is told again that he is where it has moved him away from: that has to be resolved, in a while.
+    for (moved, cut, told_again, after_secs, expected) in [
+        (true, true, false, 20, Ok(Some(Cause::Partition))),
+        (false, true, false, 20, Err("d1 knew of the other")),
+        (true, false, false, 20, Err("d1 knew of the other")),
+        (true, true, true, 20, Ok(Some(Cause::Conflict))),
+        (true, true, true, 42, Err("d1 has known of both for 31 s")),
+    ] {
+        let (mut backends, old, new) = scene();
+        let secs = START / SECOND;
+        backends.heard(0, b"USER\t7\t10.2.0.1\t1001", secs + 1, START + SECOND);
+        backends.reach_changed(START + 2 * SECOND, &[WELL; 2], |_, _| cut, &[]);
+        if moved {
+            backends.moved_by(0, 0, START + 10 * SECOND);
+        }
+        if told_again {
+            // By one who can reach both; what it tells d1 to end, d1 can end.
+            backends.reach_changed(START + 10 * SECOND + SECOND / 2, &[WELL; 2], |_, _| false, &[]);
+            backends.heard(0, b"USER\t7\t10.2.0.1\t1011", secs + 11, START + 11 * SECOND);
+        }
+        // As if nobody else had been told.
+        backends.starts(1, known(), START - SECOND);
+        let new = Session { start_micros: START + after_secs * SECOND, ..new };
+        let result = let_in(&mut backends, &new, &[old], new.start_micros);
+        assert_judged(&result, expected);
+    }
+}
+
+#[test]
+fn a_move_while_the_other_directors_process_does_not_run_explains_the_sessions_that_were_there() {
+    for (moved_secs, expected) in [
+        (Some(10), Ok(Some(Cause::Death))),
+        (Some(4), Err("d1 has known of the other for 19000 ms")),
+        (Some(16), Err("d1 has known of the other for 19000 ms")),
+        (None, Err("d1 has known of the other for 19000 ms")),
+    ] {
+        let (mut backends, old, new) = scene();
+        backends.heard(0, b"USER\t7\t10.2.0.1\t1001", 1001, START + SECOND);
+        if let Some(secs) = moved_secs {
+            backends.moved_by(0, 0, START + secs * SECOND);
+        }
+        backends.reach_changed(START + 5 * SECOND, &[WELL, Condition { alive: false, ..WELL }], |_, _| false, &[]);
+        backends.starts(1, known(), START + 15 * SECOND);
+        let new = Session { director: 1, ..new };
+        let result = let_in(&mut backends, &new, &[old], new.start_micros);
+        assert_judged(&result, expected);
+    }
+}
+
+#[test]
+fn a_conflict_that_is_found_while_the_other_director_is_apart_does_not_end_the_session_there() {
+    let told_secs = 30;
+    let known_both = format!("d1 has known of both for {told_secs} s");
+    for (apart_secs, after_secs, expected) in [
+        (Some(10..20), 60, Err(&known_both[..])),
+        (None, 60, Err(&known_both[..])),
+        (Some(10..40), 60, Ok(Some(Cause::Pause))),
+        (Some(40..45), 60, Ok(Some(Cause::Pause))),
+        (Some(10..40), 41 + REJOIN_MICROS / SECOND, Err("d1 has known of both")),
+    ] {
+        let (mut backends, old, new) = scene();
+        let at = |secs: u64| START + secs * SECOND;
+        if let Some(apart) = apart_secs {
+            backends.reach_changed(at(apart.start), &[WELL, Condition { moves: false, ..WELL }], |_, _| false, &[]);
+            backends.reach_changed(at(apart.end), &[WELL; 2], |_, _| false, &[]);
+        }
+        // As if only the first held it.
+        backends.starts(1, known(), START - SECOND);
+        for secs in (told_secs..after_secs).step_by(20) {
+            for backend in ["10.2.0.1", "10.2.0.2"] {
+                let line = format!("USER\t7\t{backend}\t{}", 1000 + secs);
+                backends.heard(0, line.as_bytes(), 1000 + secs, at(secs));
+            }
+        }
+        let old = Session { end_micros: u64::MAX, ..old };
+        let new = Session { start_micros: at(after_secs), ..new };
+        let result = let_in(&mut backends, &new, &[old], new.start_micros);
+        assert_judged(&result, expected);
+    }
+}
+
+#[test]
+fn what_is_forgotten_by_order_or_with_a_director_or_on_its_way_is_excused() {
+    let (mut backends, old, new) = scene();
+    backends.ordered(Some(old.backend), START);
+    assert_eq!(let_in(&mut backends, &new, &[old], new.start_micros), Ok(Some(Cause::Operator)));
+
+    let (mut backends, old, new) = scene();
+    backends.starts(1, known(), START - SECOND);
+    let orphan = Session { orphan: true, ..old.clone() };
+    assert_eq!(let_in(&mut backends, &new, &[orphan], new.start_micros), Ok(Some(Cause::Death)));
+    let (mut backends, _, _) = scene();
+    backends.starts(1, known(), START - SECOND);
+    assert!(let_in(&mut backends, &new, &[old], new.start_micros).unwrap_err().contains("nobody knows"));
+
+    let (mut backends, old, new) = scene();
+    assert_eq!(let_in(&mut backends, &new, &[old], START + SECOND), Ok(Some(Cause::OnItsWay)));
+}
+
+#[test]
+fn after_a_move_nobody_is_let_in_while_an_old_session_lives_and_was_not_given_up() {
+    let (mut backends, old, new) = moving(&[1]);
+    let error = let_in(&mut backends, &new, std::slice::from_ref(&old), new.start_micros).unwrap_err();
+    assert!(error.contains("he was moved there 10000 ms ago"), "{error}");
+    assert_eq!(let_in(&mut backends, &new, std::slice::from_ref(&old), START + 40 * SECOND), Ok(Some(Cause::GivenUp)));
+    let unkicked = Session { unkicked: true, ..old };
+    assert_eq!(let_in(&mut backends, &new, &[unkicked], new.start_micros), Ok(Some(Cause::Kick)));
+}
+
+const MOVE: &[u8] = b"USER-MOVE\t10.1.0.1\t9090\t1\t7\t10.2.0.2";
+const OTHER_MOVE: &[u8] = b"USER-MOVE\t10.1.0.1\t9090\t2\t7\t10.2.0.2";
+
+/// The same scene, with a move to `b` that the first has said after ten seconds, and that has reached these.
+fn moving(heard: &[usize]) -> (Backends, Session, Session) {
+    let (mut backends, old, new) = scene();
+    backends.said(0, MOVE, 1010, START + 10 * SECOND);
+    for &director in heard {
+        backends.heard(director, MOVE, 1010, START + 10 * SECOND);
+    }
+    (backends, old, new)
+}
+
+#[test]
+fn a_move_that_was_lost_with_a_link_is_judged_like_others_until_one_of_its_kill_comes() {
+    let (mut backends, old, new) = moving(&[]);
+    let error = let_in(&mut backends, &new, std::slice::from_ref(&old), new.start_micros).unwrap_err();
+    assert!(error.contains("d2 has known of the other"), "not its move, but that it was not told: {error}");
+
+    let killed = b"USER-KILLED\t7\t-\t10.1.0.1\t9090\t1\t10.2.0.2\t10.1.0.1\t9090\t2";
+    for (restarted, expected) in [(false, "he was moved there"), (true, "nobody knows of his old session")] {
+        let (mut backends, old, new) = moving(&[]);
+        backends.heard(1, killed, 1011, START + 11 * SECOND);
+        if restarted {
+            backends.starts(1, known(), START - SECOND);
+        }
+        let error = let_in(&mut backends, &new, &[old], new.start_micros).unwrap_err();
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
+fn an_order_to_forget_the_new_backend_ends_a_move_for_the_sessions_that_were_there() {
+    let (mut backends, old, new) = moving(&[1]);
+    backends.ordered(Some(new.backend), START + 12 * SECOND);
+    assert_eq!(let_in(&mut backends, &new, std::slice::from_ref(&old), new.start_micros), Ok(Some(Cause::Operator)));
+    let (mut backends, old, new) = moving(&[1]);
+    backends.ordered(Some(new.backend), START + 10 * SECOND);
+    let later = Session { start_micros: START + 13 * SECOND, ..old };
+    let error = let_in(&mut backends, &new, &[later], new.start_micros).unwrap_err();
+    assert!(error.contains("d2 has known of the other"), "what begins later is none of the move's affair: {error}");
+}
+
+#[test]
+fn an_order_to_forget_the_backend_of_a_move_that_has_not_ended_leaves_nothing_that_is_known_of_the_user() {
+    for (ordered, after_secs, is_excused) in
+        [("10.2.0.2", 12, true), ("10.2.0.2", 50, false), ("10.2.0.2", 5, false), ("10.2.0.3", 12, false)]
+    {
+        let (mut backends, old, new) = moving(&[1]);
+        backends.ordered(Some(ordered.parse().unwrap()), START + after_secs * SECOND);
+        let new = Session { backend: "10.2.0.4".parse().unwrap(), ..new };
+        let result = let_in(&mut backends, &new, std::slice::from_ref(&old), START + 55 * SECOND);
+        assert_eq!(result == Ok(Some(Cause::Operator)), is_excused, "{ordered} {after_secs}: {result:?}");
+    }
+}
+
+#[test]
+fn a_copy_of_a_move_that_comes_late_is_no_other_move() {
+    for (origin, expected) in [(MOVE, Some(Cause::GivenUp)), (OTHER_MOVE, None)] {
+        let (mut backends, old, new) = moving(&[1]);
+        backends.heard(1, origin, 1045, START + 45 * SECOND);
+        let old = Session { end_micros: u64::MAX, ..old };
+        let result = let_in(&mut backends, &new, &[old], START + 50 * SECOND);
+        assert_eq!(result.clone().ok().flatten(), expected, "{result:?}");
+    }
+}
+
+#[test]
+fn a_session_that_begins_after_its_director_has_heard_of_a_move_is_not_the_moves() {
+    let (mut backends, old, new) = moving(&[1]);
+    let later = Session { start_micros: START + 11 * SECOND, ..old };
+    let error = let_in(&mut backends, &new, &[later], new.start_micros).unwrap_err();
+    assert!(error.contains("d2 has known of the other"), "{error}");
+}
+
+#[test]
+fn a_move_does_not_wait_for_a_director_whose_link_has_broken_since() {
+    for (at, expected) in [(START + 5 * SECOND, "he was moved there"), (START + 12 * SECOND, "d2 has known")] {
+        let (mut backends, old, new) = moving(&[1]);
+        backends.link_broke([0, 1], at);
+        let error = let_in(&mut backends, &new, &[old], new.start_micros).unwrap_err();
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
+fn a_move_is_given_up_thirty_seconds_after_its_kick_was_asked_for() {
+    for (kicked_secs, expected) in [(1, Some(Cause::GivenUp)), (9, None)] {
+        let (mut backends, old, new) = scene();
+        for director in 0..2 {
+            backends.moved_by(director, 0, START + kicked_secs * SECOND);
+            backends.heard(director, MOVE, 1029, START + 29 * SECOND);
+        }
+        let new = Session { start_micros: START + 32 * SECOND, ..new };
+        let result = let_in(&mut backends, &new, &[old], new.start_micros);
+        assert_eq!(result.clone().ok().flatten(), expected, "{result:?}");
+    }
+}
+
+#[test]
+fn a_move_is_not_given_up_before_its_kick_was_with_ipc_for_thirty_seconds_but_for_its_way() {
+    for (late_micros, expected) in [(KICK_MICROS, Some(Cause::GivenUp)), (KICK_MICROS + 1, None)] {
+        let (mut backends, old, new) = scene();
+        for director in 0..2 {
+            backends.moved_by(director, 0, START + SECOND + late_micros);
+            backends.heard(director, MOVE, 1029, START + 29 * SECOND);
+        }
+        let new = Session { start_micros: START + SECOND + GIVE_UP_MICROS, ..new };
+        let result = let_in(&mut backends, &new, std::slice::from_ref(&old), new.start_micros);
+        assert_eq!(result.clone().ok().flatten(), expected, "{result:?}");
+    }
+}
+
+#[test]
+fn who_has_the_winner_of_a_conflict_is_not_told_of_the_loser() {
+    // The third director has heard of the user's first backend by none, or had the second before the conflict or since.
+    for (had_secs, told_secs, after_secs, expected) in [
+        (Some(1), Some(10), 20, Ok(Some(Cause::Conflict))),
+        (Some(1), Some(10), 41, Err("d2 has known of the other for")),
+        (Some(1), None, 20, Err("d2 has known of the other for")),
+        (None, Some(10), 20, Err("d2 has known of the other for")),
+        (Some(15), Some(10), 20, Err("d2 has known of the other for")),
+    ] {
+        let (mut backends, old, new) = scene();
+        let at = |secs: u64| (START / SECOND + secs, START + secs * SECOND);
+        for (director, secs) in [(0, had_secs), (1, told_secs)] {
+            if let Some(secs) = secs {
+                let (clock_secs, now) = at(secs);
+                backends.heard(director, format!("USER\t7\t10.2.0.2\t{clock_secs}").as_bytes(), clock_secs, now);
+            }
+        }
+        let new = Session { start_micros: at(after_secs).1, ..new };
+        let result = let_in(&mut backends, &new, &[old], new.start_micros);
+        assert_judged(&result, expected);
+    }
+}
+
+#[test]
+fn a_member_before_version_1_10_cant_be_told_by_a_handshake_that_a_user_moves() {
+    for (minor, moved_secs, expected) in [
+        (NAMES - 1, Some(10), Ok(Some(Cause::Minor))),
+        (NAMES - 1, None, Err("d2 has known of the other")),
+        (NAMES, Some(10), Err("d2 has known of the other")),
+    ] {
+        let (mut backends, old, new) = scene();
+        backends.lowest_minor = minor;
+        if let Some(secs) = moved_secs {
+            backends.moved_by(1, 0, START + secs * SECOND);
+        }
+        for (after_secs, expected) in [(20, expected), (41, Err("d2 has known of the other"))] {
+            let new = Session { start_micros: START + after_secs * SECOND, ..new.clone() };
+            let result = let_in(&mut backends, &new, std::slice::from_ref(&old), new.start_micros);
+            assert_judged(&result, expected);
+        }
+    }
+}
