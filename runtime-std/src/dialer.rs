@@ -1,10 +1,10 @@
 //! Outgoing connections, and how long a missing peer is waited for.
 //!
 //! To connect to another director is one try: the ring has its own ideas of when to try again. Dovecot's auth sockets are
-//! another matter. They are not there yet when the director starts first, and are away for a moment whenever Dovecot is
-//! restarted; a login process whose connection were dropped for that would tell its users "temporary failure". So those
-//! are tried again for [`AUTH_PATIENCE`] before the core hears of it, and the log has one warning for the whole time, and
-//! one line when it is over.
+//! another matter. They are not there yet when the director starts first, are root's alone for a moment when Dovecot makes
+//! them, and are away for a moment whenever Dovecot is restarted; a login process whose connection were dropped for that
+//! would tell its users "temporary failure". So those are tried again for [`AUTH_PATIENCE`] before the core hears of it,
+//! and the log has one warning for the whole time, and one line when it is over.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use director_core::{FlushTarget, Role, Target};
+use rustix::fs::Access;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
@@ -53,8 +54,8 @@ struct Peer {
 
 #[derive(Debug)]
 struct Away {
-    /// The file itself is missing, so that its return can be seen without connecting.
-    missing: bool,
+    /// `NOENT` and `ACCESS` are the file's own, so that its return can be seen without connecting.
+    why: Errno,
     next_probe: Instant,
 }
 
@@ -127,15 +128,15 @@ impl Dialer {
         self.auth_userdb.needed = has(Role::Userdb);
     }
 
-    /// Says, once, if a socket that will be needed is not there, and that it is back. To be called at the start and
+    /// Says, once, if a socket that will be needed is out of reach, and that it is back. To be called at the start and
     /// every second or so.
     pub fn inspect(&mut self, now: Instant) {
         for target in [Target::AuthLogin, Target::AuthUserdb] {
             let path = self.path(&target);
             let Some(peer) = self.peer(&target).filter(|peer| peer.needed) else { continue };
-            match (path.exists(), &peer.away) {
-                (false, None) => peer.leaves(&path, true, "no such file", now),
-                (true, Some(Away { missing: true, .. })) => peer.returns(&path),
+            match (rustix::fs::access(&path, Access::WRITE_OK), &peer.away) {
+                (Err(error @ (Errno::NOENT | Errno::ACCESS)), None) => peer.leaves(&path, error, now),
+                (Ok(()), Some(Away { why: Errno::NOENT | Errno::ACCESS, .. })) => peer.returns(&path),
                 _ => {}
             }
         }
@@ -198,8 +199,8 @@ impl Dialer {
                 dial.tries += 1;
                 Attempt::Again(pause)
             }
-            (Errno::NOENT | Errno::CONNREFUSED, Some(peer)) if waited < AUTH_PATIENCE => {
-                peer.leaves(&path, error == Errno::NOENT, &error.to_string(), now);
+            (Errno::NOENT | Errno::ACCESS | Errno::CONNREFUSED, Some(peer)) if waited < AUTH_PATIENCE => {
+                peer.leaves(&path, error, now);
                 Attempt::Again(PROBE_INTERVAL)
             }
             _ => Attempt::Failed(io::Error::new(io::Error::from(error).kind(), format!("{}: {error}", path.display()))),
@@ -229,11 +230,11 @@ impl Dialer {
 }
 
 impl Peer {
-    fn leaves(&mut self, path: &Path, missing: bool, why: &str, now: Instant) {
+    fn leaves(&mut self, path: &Path, why: Errno, now: Instant) {
         if self.away.is_none() {
             log::warn!("waiting for {}: {why} (is Dovecot running? its auth service makes it)", path.display());
         }
-        self.away = Some(Away { missing, next_probe: now + PROBE_INTERVAL });
+        self.away = Some(Away { why, next_probe: now + PROBE_INTERVAL });
     }
 
     fn returns(&mut self, path: &Path) {
@@ -273,7 +274,9 @@ fn connect_tcp(to: SocketAddr, from: SocketAddr) -> Result<Attempt, Errno> {
 mod tests {
     use super::*;
     use rustix::event::{PollFd, PollFlags, poll};
+    use std::fs::{self, Permissions};
     use std::net::TcpListener;
+    use std::os::unix::fs::PermissionsExt;
     use std::os::unix::net::UnixListener;
 
     fn dialer(folder: &Path) -> Dialer {
@@ -291,7 +294,7 @@ mod tests {
         let mut now = Instant::now();
         let mut dial = Dial::new(Target::AuthLogin, now);
         let Attempt::Again(pause) = dialer.attempt(&mut dial, now) else { panic!() };
-        assert!(dialer.auth_login.away.as_ref().is_some_and(|away| away.missing));
+        assert!(dialer.auth_login.away.as_ref().is_some_and(|away| away.why == Errno::NOENT));
         let _listener = UnixListener::bind(folder.path().join("auth-login")).unwrap();
         assert!(is_again(&dialer.attempt(&mut dial, now)), "no try before its time");
         now += pause;
@@ -314,6 +317,48 @@ mod tests {
         assert!(is_again(
             &dialer.attempt(&mut Dial::new(Target::AuthUserdb, start + AUTH_PATIENCE), start + AUTH_PATIENCE)
         ));
+    }
+
+    /// Dovecot makes its sockets as root, and then gives them their owners.
+    #[test]
+    fn auth_is_waited_for_while_it_is_another_users() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+        let path = folder.path().join("auth-login");
+        let _listener = UnixListener::bind(&path).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0)).unwrap();
+        let start = Instant::now();
+        let mut dialer = dialer(folder.path());
+        let mut dial = Dial::new(Target::AuthLogin, start);
+        let attempt = as_nobody(|| {
+            dialer.inspect(start);
+            dialer.attempt(&mut dial, start + PROBE_INTERVAL)
+        });
+        assert!(is_again(&attempt), "{attempt:?}");
+        fs::set_permissions(&path, Permissions::from_mode(0o666)).unwrap();
+        let attempt = as_nobody(|| {
+            dialer.inspect(start + PROBE_INTERVAL);
+            assert!(dialer.auth_login.away.is_none());
+            dialer.attempt(&mut dial, start + PROBE_INTERVAL * 2)
+        });
+        assert!(matches!(attempt, Attempt::Connected(_)), "{attempt:?}");
+    }
+
+    /// Does something as a user for whom modes count, in a thread of its own if this one is root's.
+    fn as_nobody<T: Send>(what: impl FnOnce() -> T + Send) -> T {
+        let become_nobody = || {
+            if rustix::process::geteuid().is_root() {
+                let nobody = rustix::process::Uid::from_raw(65534);
+                rustix::thread::set_thread_res_uid(nobody, nobody, nobody).unwrap();
+            }
+        };
+        std::thread::scope(|scope| {
+            let done = scope.spawn(move || {
+                become_nobody();
+                what()
+            });
+            done.join().unwrap()
+        })
     }
 
     #[test]
