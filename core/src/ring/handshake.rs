@@ -236,17 +236,14 @@ impl Director {
                     self.connect_right("A director has connected to us", now);
                 }
             }
-            Some(left) => {
-                let left_address = self.link(left).and_then(|link| link.member).expect("a left is a member");
-                if left_address == address {
-                    self.quit_link(left, "Replaced by a newer connection", now);
-                } else if self.ring.members.is_better_left(address, left_address) {
-                    self.announce_left(left, id, address);
-                } else {
-                    self.ring.misplaced.push(id);
-                    self.send_ping(left, now);
+            Some(left) if self.link(left).is_some_and(|link| link.member == Some(address)) => {
+                self.quit_link(left, "Replaced by a newer connection", now);
+                // One that waited for the place has it now.
+                if let Some(left) = self.ring.left {
+                    self.place_newcomer(left, id, address, now);
                 }
             }
+            Some(left) => self.place_newcomer(left, id, address, now),
         }
         Ok(())
     }
@@ -283,7 +280,7 @@ impl Director {
             // Its handshake has just proved that it lives.
             self.send_misplaced_away(now);
         } else if let Some(left) = self.ring.left
-            && self.link(id).is_some_and(|link| link.announced_to.is_some_and(|told| told != left))
+            && self.link(id).is_some_and(|link| link.announced_to != Some(left))
             && let Some(left_address) = self.link(left).and_then(|link| link.member)
             && self.ring.members.is_better_left(address, left_address)
         {

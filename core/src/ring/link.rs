@@ -75,6 +75,8 @@ pub(crate) struct Link {
     /// When the PING was sent that has not been answered yet.
     pub(crate) ping_sent: Option<Instant>,
     pub(crate) ping_millis: u64,
+    /// When the last PING was sent, or the link began.
+    pub(crate) last_ping: Instant,
 }
 
 impl Link {
@@ -106,6 +108,7 @@ impl Link {
             bytes_out: 0,
             peak_buffered: 0,
             ping_sent: None,
+            last_ping: now.instant,
             ping_millis: 0,
         }
     }

@@ -23,6 +23,17 @@ impl Director {
         }
     }
 
+    /// Somebody has said who it is while another is our left.
+    pub(crate) fn place_newcomer(&mut self, left: ConnectionId, newcomer: ConnectionId, address: SocketAddr, now: Now) {
+        let left_address = self.link(left).and_then(|link| link.member).expect("a left is a member");
+        if self.ring.members.is_better_left(address, left_address) {
+            self.announce_left(left, newcomer, address);
+        } else {
+            self.ring.misplaced.push(newcomer);
+            self.send_ping(left, now);
+        }
+    }
+
     /// There is a new left. Those who said ME before it was that have to hear now where they belong: when all members
     /// of a ring start at once, several say ME while there is no left to compare them with.
     pub(crate) fn place_earlier_newcomers(&mut self, left: ConnectionId, left_address: SocketAddr) {

@@ -330,6 +330,7 @@ impl Director {
             return;
         }
         link.ping_sent = Some(now.instant);
+        link.last_ping = now.instant;
         self.send(id, &Line::Ping { info: Some(PingInfo { timestamp_secs: now.unix_secs, buffered_bytes }) });
         self.arm_ping(id, now);
     }
@@ -372,10 +373,9 @@ impl Director {
                 let silent = link.last_input.max(sent) + self.tuning.ping_idle_timeout;
                 silent.min(sent + self.tuning.ping_max_timeout)
             }
-            None => {
-                let stray = self.ring.left == Some(id) && self.strays().next().is_some();
-                link.last_input + if self.ring.synced && !stray { PING_IDLE } else { PING_IDLE_UNSYNCED }
-            }
+            // Strays wait for its PONG, and whatever else it says is none.
+            None if self.ring.left == Some(id) && self.strays().next().is_some() => link.last_ping + PING_IDLE_UNSYNCED,
+            None => link.last_input + if self.ring.synced { PING_IDLE } else { PING_IDLE_UNSYNCED },
         })
     }
 
