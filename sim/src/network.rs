@@ -94,8 +94,19 @@ struct Pipe {
     /// Nothing overtakes: the next piece arrives no earlier than this.
     last_arrival_micros: u64,
     queued_bytes: usize,
+    /// Since when the receiver has not taken all that is there.
+    unread_since_micros: Option<u64>,
+    /// Since when the sender has always had more than there was room for.
+    held_since_micros: Option<u64>,
     /// Somebody has been told to look at it, and will.
     watched: bool,
+}
+
+impl Pipe {
+    fn waiting_since_micros(&self) -> Option<u64> {
+        // What waits on both sides has waited since the earlier of the two.
+        [self.unread_since_micros, self.held_since_micros].into_iter().flatten().min()
+    }
 }
 
 /// A connection between two hosts, as the world knows it.
@@ -107,6 +118,8 @@ pub struct Passage {
     pub ends: [usize; 2],
     /// Nothing that is sent on it arrives, and nobody is told so.
     pub swallows: bool,
+    /// By end, since when something has always waited to be taken by that host, or for room to be sent to it.
+    pub waiting_since_micros: [Option<u64>; 2],
 }
 
 #[derive(Debug)]
@@ -222,6 +235,14 @@ impl<P: Copy> Network<P> {
         })
     }
 
+    /// That end has more to send than there is room for, or no more.
+    pub fn hold(&mut self, now: u64, link: LinkId, from: Side, has_more: bool) {
+        if let Some(link) = self.link_mut(link) {
+            let pipe = &mut link.pipes[from.other() as usize];
+            pipe.held_since_micros = has_more.then(|| pipe.held_since_micros.unwrap_or(now));
+        }
+    }
+
     /// Sends something from that end. Returns when to look at the other end, if nobody is about to; what is sent on a
     /// connection that no longer lives is lost.
     pub fn send(&mut self, now: u64, link: LinkId, from: Side, content: Content) -> Option<u64> {
@@ -280,6 +301,8 @@ impl<P: Copy> Network<P> {
                 all
             };
             pipe.queued_bytes -= taken.len();
+            let is_behind = pipe.pieces.front().is_some_and(|(arrival, _)| *arrival <= now);
+            pipe.unread_since_micros = is_behind.then(|| pipe.unread_since_micros.unwrap_or(now));
             return Arrival::Now(Content::Bytes(taken));
         }
         pipe.pieces.pop_front().map_or(Arrival::Nothing, |(_, content)| Arrival::Now(content))
@@ -339,7 +362,8 @@ impl<P: Copy> Network<P> {
             let is_whole = link.alive == [true, true];
             if is_cut || is_whole || !is_told {
                 let swallows = is_cut || !is_whole;
-                passages.push(Passage { link: LinkId(id), ends: link.hosts, swallows });
+                let waiting_since_micros = [&link.pipes[0], &link.pipes[1]].map(Pipe::waiting_since_micros);
+                passages.push(Passage { link: LinkId(id), ends: link.hosts, swallows, waiting_since_micros });
             }
         }
         passages

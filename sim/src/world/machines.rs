@@ -386,10 +386,12 @@ impl World {
         let room = self.network.room_bytes(link, side);
         if room == 0 {
             // Again when the other side has taken something.
+            self.network.hold(self.now, link, side, true);
             return;
         }
         let waiting = core.poll_output(connection, clock);
         if waiting.is_empty() {
+            self.network.hold(self.now, link, side, false);
             socket.output = false;
             let finishing = std::mem::take(&mut socket.finishing);
             if socket.closing {

@@ -8,6 +8,9 @@ use director_core::wire::ring::Origin;
 
 use super::RESOLVE_MICROS;
 
+/// For so long after he would have expired a user is kept about whom the ring is being asked.
+const WEAK_KEEP_SECS: u64 = 30;
+
 /// That a user is on a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Claim {
@@ -202,7 +205,8 @@ impl Claims {
     /// A line of another director reaches one. Returns the move, if it is one.
     pub fn hear(&mut self, director: usize, line: &[u8], clock_secs: u64, now: u64) -> Option<Moved> {
         let mut words = line.split(|&byte| byte == b'\t');
-        let (skip, is_move) = match words.next()? {
+        let word = words.next()?;
+        let (skip, is_move) = match word {
             b"USER" | b"U" => (0, false),
             b"USER-WEAK" => (3, false),
             b"USER-MOVE" => (3, true),
@@ -223,7 +227,7 @@ impl Claims {
                 self.add(director, backend);
                 return None;
             }
-            word @ (b"HOST-REMOVE" | b"HOST-FLUSH") => {
+            b"HOST-REMOVE" | b"HOST-FLUSH" => {
                 let backend: IpAddr = read(words.nth(3)?)?;
                 if word == b"HOST-REMOVE" {
                     self.remove(director, backend);
@@ -243,7 +247,11 @@ impl Claims {
         if self.backends[director].as_ref().is_some_and(|backends| !backends.contains(&backend)) {
             return None;
         }
-        let timestamp_secs = words.next().and_then(read).unwrap_or(clock_secs).min(clock_secs);
+        // That somebody asks whether he is still here is no sign of him, to those who know him.
+        let asked = || self.told(director, user, backend).map(|claim| claim.timestamp_secs);
+        let known_secs = if word == b"USER-WEAK" { asked() } else { None };
+        let known_secs = known_secs.filter(|secs| secs + self.expire_secs + WEAK_KEEP_SECS > clock_secs);
+        let timestamp_secs = words.next().and_then(read).or(known_secs).unwrap_or(clock_secs).min(clock_secs);
         self.claim(director, user, backend, (timestamp_secs, clock_secs), now);
         // What has expired is ignored.
         if timestamp_secs + self.expire_secs > clock_secs {
@@ -302,6 +310,18 @@ mod tests {
         claims.hear(1, b"HOST-FLUSH\t10.1.0.1\t9090\t5\t10.2.0.1", 50, 5);
         assert!(claims.held(1, 0, backend, 50).is_none());
         assert_eq!(claims.hear(1, b"USER\tx", 50, 6), None);
+    }
+
+    #[test]
+    fn a_question_about_a_user_does_not_keep_him() {
+        let backend = "10.2.0.1".parse().unwrap();
+        for (asked_secs, until) in [(119, 120), (149, 120), (150, 170)] {
+            let mut claims = Claims::new(1, &[7], 20);
+            claims.hear(0, b"USER\t7\t10.2.0.1\t100", 101, 1);
+            claims.hear(0, b"USER-WEAK\t10.1.0.1\t9090\t4\t7\t10.2.0.1", asked_secs, 2);
+            let held = |secs| claims.held(0, 0, backend, secs).is_some();
+            assert!(held(until - 1) && !held(until), "asked at {asked_secs}");
+        }
     }
 
     #[test]

@@ -15,14 +15,17 @@
 //!   sent on them, and until that is noticed whoever has no other is kept from those, too, whom it could reach.
 //! * **News on its way**: it was told itself so lately that the line may not have gone round yet: the network's longest
 //!   delay for each director, and what a slow reader adds. Resets and flapping lengthen this by nothing.
-//!   And what has reached Z in the moment of its answer only was not what it answered from.
+//!   And what has reached Z in the moment of its answer only was not what it answered from. A way on which
+//!   something has always waited for [`reach::LATE_MICROS`], because its reader is slow or there is more than the network takes, is
+//!   a **late** one, however long that lasts: if the holder could tell Z by such ways only, at some time since it was told, it
+//!   counts from the last such time on.
 //! * **Being resolved**: the holder is Z itself, which was told of both backends, or has moved the user itself and was
 //!   told of the first later, less than [`RESOLVE_MICROS`] ago; or S is not older. What brought the second one about has been
 //!   judged when it was first given. Or Z has the user on the second one already, and the holder was told of both less than
 //!   [`RESOLVE_MICROS`] ago: of two in conflict only the winner is passed on, so who has that hears nothing of the loser,
-//!   while its kick is under way. If Z has been apart from the director of S after it knew, now or at most
+//!   while its kick is under way, by late ways perhaps. If Z has been apart from the director of S after it knew, now or at most
 //!   [`REJOIN_MICROS`] ago (**Partition**, **Pause**), that one could not be told to end S, and may have forgotten the
-//!   user when the two meet again.
+//!   user when the two meet again. If Z could tell it by late ways only, the kick was **on its way**.
 //! * **Clocks**: Z was told, but by its clock that has expired, and clocks are wrong in this run.
 //! * **Older member**: one speaks a version below 1.9, where USER has no timestamp, or (for moves) below 1.10.
 //! * **Operator**: users of the first backend were forgotten by order (HOST-FLUSH, HOST-REMOVE, a tag, a drain with
@@ -38,7 +41,8 @@
 //! version 1.10 on only (**Older member**), so until the move is [`GIVE_UP_MICROS`] old Z does not wait for it.
 //!
 //! If no director holds it any more, something must have happened to the director beside which S runs, since S began: it
-//! died (**Death**), stood still, or was apart, so that nobody was told that the user is still here. Login processes name
+//! died (**Death**), stood still, or was apart, or others could be told by late ways only (**News on its way**), so that
+//! nobody was told in time that the user is still here. Login processes name
 //! users and not backends, so nothing can bring such a session back to the ring's mind: it excuses S to its end.
 //!
 //! A **move** is stricter: from USER-MOVE on nobody is let in at the new backend while a session on the old one lives,
@@ -418,6 +422,7 @@ impl Backends {
         }
         match gap {
             Some(gap) => Ok(cause_of(gap)),
+            None if self.was_late_since(session.director, session.start_micros) => Ok(Cause::OnItsWay),
             None if session.kick_asked => Ok(Cause::Kick),
             None if self.clocks_wrong => Ok(Cause::Clocks),
             None if self.lowest_minor < TIMESTAMPS => Ok(Cause::Minor),
@@ -447,6 +452,18 @@ impl Backends {
         self.reach.gap_since(a, b, since.max(now.saturating_sub(REJOIN_MICROS)))
     }
 
+    /// What a director has said since then may have come to another by late ways only, now or as long ago as a line may
+    /// take that meets none.
+    fn is_late(&self, now: u64, from: usize, to: usize, since: u64) -> bool {
+        let last = self.reach.late_micros(from, to);
+        last.is_some_and(|at| since <= at && now < at + self.on_its_way_micros)
+    }
+
+    /// What a director has said since then may have come to others by late ways only.
+    fn was_late_since(&self, from: usize, since: u64) -> bool {
+        (0..self.directors).any(|to| self.reach.late_micros(from, to).is_some_and(|at| since <= at))
+    }
+
     /// The director that has let somebody in had been told of his other backend.
     fn knew_both(&self, now: u64, session: &Session, new: &Session) -> Result<Cause, String> {
         let told = |backend| self.claims.told(new.director, new.user, backend);
@@ -464,6 +481,7 @@ impl Backends {
             Some(since) if let Some(gap) = self.gap_after(now, new.director, session.director, since) => {
                 Ok(cause_of(gap))
             }
+            Some(since) if self.is_late(now, new.director, session.director, since) => Ok(Cause::OnItsWay),
             _ if session.kick_asked => Ok(Cause::Kick),
             _ if session.orphan => Ok(Cause::Death),
             _ if self.was_ordered(session.backend, old.first_micros) => Ok(Cause::Operator),
@@ -495,7 +513,8 @@ impl Backends {
         if self.was_ordered(session.backend, held.first_micros) {
             return Ok(Cause::Operator);
         }
-        if now < news_micros + self.on_its_way_micros {
+        let is_late = self.is_late(now, holder, new.director, news_micros);
+        if is_late || now < news_micros + self.on_its_way_micros {
             return Ok(Cause::OnItsWay);
         }
         if self.is_resolved_by(moment, holder, session, new) {
@@ -531,7 +550,9 @@ impl Backends {
             known.is_some_and(|known| then < known.started_micros + GIVE_UP_MICROS)
         };
         both.zip(had).is_some_and(|(since, had)| {
-            had.first_micros <= since && moment.now < since + RESOLVE_MICROS && !moves(since)
+            let kick_comes =
+                moment.now < since + RESOLVE_MICROS || self.is_late(moment.now, holder, session.director, since);
+            had.first_micros <= since && kick_comes && !moves(since)
         })
     }
 
@@ -560,7 +581,10 @@ impl Backends {
                 });
                 let since = known.into_iter().max().unwrap_or(now);
                 let gaps = [(a, b), (a, one.director), (b, other.director)];
-                let apart = gaps.iter().any(|&(x, y)| self.reach.gap_since(x, y, long_ago).is_some());
+                let late = |x, y| self.is_late(now.saturating_sub(RESOLVE_MICROS), x, y, since);
+                let apart = gaps
+                    .iter()
+                    .any(|&(x, y)| self.reach.gap_since(x, y, long_ago).is_some() || late(x, y) || late(y, x));
                 if apart || now < since + due || !self.reported.insert((one_id, other_id)) {
                     continue;
                 }

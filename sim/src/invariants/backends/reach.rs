@@ -9,6 +9,10 @@ use crate::plan::SECOND;
 /// for director_ping_idle_timeout, which is 30 s, or, while it still hears the other, for director_ping_max_timeout, 60 s.
 pub const NOTICE_MICROS: u64 = 80 * SECOND;
 
+/// A way on which something has always waited for so long, because the reader or the network takes little, is a late one:
+/// until then it is one like others.
+pub const LATE_MICROS: u64 = 5 * SECOND;
+
 /// Who is how.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Condition {
@@ -42,6 +46,8 @@ pub struct Reach {
     alive: Vec<bool>,
     /// Since when links swallow what is sent on them.
     swallowing: BTreeMap<LinkId, u64>,
+    /// When there last was no way from one to the other but late ones.
+    late: Vec<Option<u64>>,
 }
 
 impl Reach {
@@ -53,6 +59,7 @@ impl Reach {
             ended: vec![None; count * count],
             alive: vec![true; count],
             swallowing: BTreeMap::new(),
+            late: vec![None; count * count],
         }
     }
 
@@ -103,6 +110,7 @@ impl Reach {
                 }
             }
         }
+        self.note_late(now, works, passages);
         let alive: Vec<bool> = conditions.iter().map(|condition| condition.alive).collect();
         let before = std::mem::replace(&mut self.alive, alive);
         for started in (0..self.count).filter(|&n| self.alive[n] && !before[n]) {
@@ -121,6 +129,47 @@ impl Reach {
                 }
             }
         }
+    }
+
+    /// Lines go both ways round, and who has read one passes it on.
+    fn note_late(&mut self, now: u64, works: impl Fn(usize) -> bool, passages: &[Passage]) {
+        let is_late = |since: Option<u64>| since.is_some_and(|since| since + LATE_MICROS <= now);
+        if !passages.iter().any(|passage| passage.waiting_since_micros.into_iter().any(is_late)) {
+            return;
+        }
+        let ways = |late_too: bool| {
+            let mut ways = vec![false; self.count * self.count];
+            for passage in passages.iter().filter(|passage| !passage.swallows) {
+                let [a, b] = passage.ends;
+                for (from, to, since) in
+                    [(b, a, passage.waiting_since_micros[0]), (a, b, passage.waiting_since_micros[1])]
+                {
+                    if works(from) && works(to) && (late_too || !is_late(since)) {
+                        ways[from * self.count + to] = true;
+                    }
+                }
+            }
+            for by in 0..self.count {
+                for from in 0..self.count {
+                    if ways[from * self.count + by] {
+                        for to in 0..self.count {
+                            ways[from * self.count + to] |= ways[by * self.count + to];
+                        }
+                    }
+                }
+            }
+            ways
+        };
+        let (all, swift) = (ways(true), ways(false));
+        for (late, _) in self.late.iter_mut().zip(all.into_iter().zip(swift)).filter(|(_, (all, swift))| *all && !swift)
+        {
+            *late = Some(now);
+        }
+    }
+
+    /// When what one director said could last come to another by late ways only.
+    pub fn late_micros(&self, from: usize, to: usize) -> Option<u64> {
+        self.late[from * self.count + to]
     }
 
     fn note_swallowing(&mut self, now: u64, passages: &[Passage]) {
@@ -210,7 +259,12 @@ mod tests {
     /// A ring of three in which the first is linked with the others by these, whether they swallow what it sends or not,
     /// and the others with each other.
     fn ring(now: u64, reach: &mut Reach, first: &[(usize, bool)], middle: Condition) {
-        let passage = |id: u32, ends, swallows| Passage { link: LinkId::numbered(id), ends, swallows };
+        let passage = |id: u32, ends, swallows| Passage {
+            link: LinkId::numbered(id),
+            ends,
+            swallows,
+            waiting_since_micros: [None; 2],
+        };
         let mut passages = vec![passage(9, [1, 2], false)];
         passages.extend(first.iter().zip(1..).map(|(&(to, swallows), id)| passage(id, [0, to], swallows)));
         reach.update(now, &[WELL, middle, WELL], |_, _| false, &passages);
@@ -235,6 +289,35 @@ mod tests {
             assert_eq!(reach.gap_since(0, 2, 6), gap, "{first:?} {middle:?}");
             ring(5 + NOTICE_MICROS, &mut reach, first, middle);
             assert_eq!(reach.gap_since(0, 2, 6 + NOTICE_MICROS), None, "{first:?} {middle:?}");
+        }
+    }
+
+    #[test]
+    fn who_can_be_told_by_late_ways_only_is_told_late() {
+        let passage = |id: u32, ends, waiting_since_micros| Passage {
+            link: LinkId::numbered(id),
+            ends,
+            swallows: false,
+            waiting_since_micros,
+        };
+        let now = 3 * LATE_MICROS;
+        let late = Some(2 * LATE_MICROS);
+        // By since when something waits for each end: between 0 and 1, 1 and 2, and perhaps 2 and 0. Then whether 0 is late for 2, and 2 for 0.
+        for (unread, there, back) in [
+            (&[[None, late], [None, None]][..], true, false),
+            (&[[None, None], [None, late]], true, false),
+            (&[[late, None], [None, None]], false, true),
+            (&[[None, Some(2 * LATE_MICROS + 1)], [None, None]], false, false),
+            (&[[late, late], [late, late], [None, None]], false, false),
+            (&[[None, late], [None, None], [late, None]], true, false),
+        ] {
+            let mut reach = Reach::new(3);
+            let ends = [[0, 1], [1, 2], [2, 0]];
+            let passages: Vec<_> =
+                (1..).zip(unread.iter().zip(ends)).map(|(id, (unread, ends))| passage(id, ends, *unread)).collect();
+            reach.update(now, &[WELL; 3], |_, _| false, &passages);
+            let found = [(0, 2), (2, 0)].map(|(from, to)| reach.late_micros(from, to) == Some(now));
+            assert_eq!(found, [there, back], "{unread:?}");
         }
     }
 }

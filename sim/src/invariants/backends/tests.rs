@@ -1,4 +1,5 @@
 use super::*;
+use crate::network::LinkId;
 use crate::plan::{Faults, Fixed};
 
 const WELL: Condition = Condition { alive: true, moves: true, removed: false };
@@ -58,6 +59,31 @@ fn a_second_backend_is_noticed_unless_something_kept_the_directors_apart() {
         assert_eq!(look(START + REJOIN_MICROS), Ok(()));
         assert!(look(START + REJOIN_MICROS + 2 * SECOND).is_err());
         assert_eq!(look(START + REJOIN_MICROS + 3 * SECOND), Ok(()), "told once");
+    }
+}
+
+#[test]
+fn who_could_be_told_by_a_late_way_only_did_not_know() {
+    let way = scene().0.on_its_way_micros;
+    // Which end has had something waiting for 10 s, and how long ago that was so.
+    for (late_end, ago_micros, expected) in [
+        (Some(0), 0, Ok(Some(Cause::OnItsWay))),
+        (Some(0), way - 1, Ok(Some(Cause::OnItsWay))),
+        (Some(0), way, Err("nothing kept it from d1")),
+        (Some(1), 0, Err("nothing kept it from d1")),
+        (None, 0, Err("nothing kept it from d1")),
+    ] {
+        let (mut backends, old, new) = scene();
+        let now = new.start_micros;
+        let late = now - ago_micros;
+        let mut waiting_since_micros = [None; 2];
+        if let Some(end) = late_end {
+            waiting_since_micros[end] = Some(late - 10 * SECOND);
+        }
+        let passage = Passage { link: LinkId::numbered(1), ends: [0, 1], swallows: false, waiting_since_micros };
+        backends.reach_changed(late, &[WELL; 2], |_, _| false, &[passage]);
+        let result = let_in(&mut backends, &new, &[old], now);
+        assert_judged(&result, expected);
     }
 }
 
