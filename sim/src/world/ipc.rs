@@ -15,10 +15,11 @@ impl World {
         let (commands, times) = self.ipc.received(link, bytes, self.now);
         for command in commands {
             self.clients.mark_kick(director, Some(&command), false);
-            if let Some(Command::Hash { hash, except: None }) = Command::parse(&command)
+            if let Some(Command::Hash { hash, except }) = Command::parse(&command)
                 && let Some(user) = self.clients.hashes().iter().position(|known| *known == hash)
             {
-                self.backends.moved_by(director, user, self.now);
+                let clock_secs = self.machines[director].clock(self.now).unix_secs;
+                self.backends.kicked_by(director, user, except, clock_secs, self.now);
             }
         }
         for at in times {

@@ -274,6 +274,12 @@ impl Claims {
         self.told(director, user, backend).filter(|claim| claim.timestamp_secs + self.expire_secs > clock_secs)
     }
 
+    /// Whether a director was told that a user is on another backend than this, if by its clock that has not expired.
+    pub fn holds_other(&self, director: usize, user: usize, backend: IpAddr, clock_secs: u64) -> bool {
+        let mut others = self.told[director][user].iter().filter(|claim| claim.backend != backend);
+        others.any(|claim| claim.timestamp_secs + self.expire_secs > clock_secs)
+    }
+
     /// The same, expired or not.
     pub fn told(&self, director: usize, user: usize, backend: IpAddr) -> Option<Claim> {
         self.told[director][user].iter().find(|claim| claim.backend == backend).copied()

@@ -33,7 +33,8 @@
 //!   was taken out of the ring is apart from the others until it is back.
 //!
 //! A director that is the only one of its half, for all that it knows, has nobody to tell of a move: no line does. But it
-//! asks for the user's sessions on *all* backends to be ended, which only moves do, and drains with nowhere to go. If a
+//! asks for the user's sessions on *all* backends to be ended, which only moves do, and drains with nowhere to go (or on all
+//! but one, if it moves somebody of whom it knows nothing). If a
 //! holder has done that since it was last told that he is on the first backend, it does not hold it any more; S must run
 //! beside a director that has been apart from the holder since then, now or at most [`REJOIN_MICROS`] ago
 //! (**Partition**, **Pause**), or whose process did not run then (**Death**): that one could not be told. Or S runs beside
@@ -268,10 +269,14 @@ impl Backends {
         self.claims.mention(director, user, clock_secs, now);
     }
 
-    /// A director asks for all of a user's sessions beside it to be ended, on whichever backend: it moves him.
-    pub fn moved_by(&mut self, director: usize, user: usize, now: u64) {
+    /// A director asks for all of a user's sessions beside it to be ended, on whichever backend, or on all but one: it moves
+    /// him, or, if it knows of a session on another, has found him in conflict.
+    pub fn kicked_by(&mut self, director: usize, user: usize, except: Option<IpAddr>, clock_secs: u64, now: u64) {
+        if except.is_some_and(|except| self.claims.holds_other(director, user, except, clock_secs)) {
+            return;
+        }
         let told = self.moves[user].as_ref().filter(|known| now < known.started_micros.saturating_add(GIVE_UP_MICROS));
-        self.claims.leave(director, user, told.map(|known| known.backend), now);
+        self.claims.leave(director, user, except.or(told.map(|known| known.backend)), now);
     }
 
     /// An operator's order to forget the users of a backend, or of all, is at work, or has been until now.

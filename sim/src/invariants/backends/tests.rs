@@ -117,7 +117,7 @@ fn a_move_that_nobody_could_be_told_of_explains_a_session_where_it_was_not_heard
         backends.heard(0, b"USER\t7\t10.2.0.1\t1001", secs + 1, START + SECOND);
         backends.reach_changed(START + 2 * SECOND, &[WELL; 2], |_, _| cut, &[]);
         if moved {
-            backends.moved_by(0, 0, START + 10 * SECOND);
+            backends.kicked_by(0, 0, None, START / SECOND, START + 10 * SECOND);
         }
         if told_again {
             // By one who can reach both; what it tells d1 to end, d1 can end.
@@ -127,6 +127,28 @@ fn a_move_that_nobody_could_be_told_of_explains_a_session_where_it_was_not_heard
         // As if nobody else had been told.
         backends.starts(1, known(), START - SECOND);
         let new = Session { start_micros: START + after_secs * SECOND, ..new };
+        let result = let_in(&mut backends, &new, &[old], new.start_micros);
+        assert_judged(&result, expected);
+    }
+}
+
+#[test]
+fn a_move_of_somebody_who_is_not_known_spares_where_he_moves_to_and_is_one_all_the_same() {
+    for (told_secs, expected) in [(15, Ok(Some(Cause::Conflict))), (5, Err("d1 knew of the other"))] {
+        let (mut backends, old, new) = scene();
+        let secs = START / SECOND;
+        let kick = |backends: &mut Backends| {
+            backends.kicked_by(0, 0, Some(new.backend), secs + 10, START + 10 * SECOND);
+        };
+        if told_secs > 10 {
+            kick(&mut backends);
+        }
+        backends.heard(0, b"USER\t7\t10.2.0.1\t1001", secs + told_secs, START + told_secs * SECOND);
+        if told_secs < 10 {
+            // That is the kick of a conflict.
+            kick(&mut backends);
+        }
+        backends.starts(1, known(), START - SECOND);
         let result = let_in(&mut backends, &new, &[old], new.start_micros);
         assert_judged(&result, expected);
     }
@@ -143,7 +165,7 @@ fn a_move_while_the_other_directors_process_does_not_run_explains_the_sessions_t
         let (mut backends, old, new) = scene();
         backends.heard(0, b"USER\t7\t10.2.0.1\t1001", 1001, START + SECOND);
         if let Some(secs) = moved_secs {
-            backends.moved_by(0, 0, START + secs * SECOND);
+            backends.kicked_by(0, 0, None, START / SECOND, START + secs * SECOND);
         }
         backends.reach_changed(START + 5 * SECOND, &[WELL, Condition { alive: false, ..WELL }], |_, _| false, &[]);
         backends.starts(1, known(), START + 15 * SECOND);
@@ -303,7 +325,7 @@ fn a_move_is_given_up_thirty_seconds_after_its_kick_was_asked_for() {
     for (kicked_secs, expected) in [(1, Some(Cause::GivenUp)), (9, None)] {
         let (mut backends, old, new) = scene();
         for director in 0..2 {
-            backends.moved_by(director, 0, START + kicked_secs * SECOND);
+            backends.kicked_by(director, 0, None, START / SECOND, START + kicked_secs * SECOND);
             backends.heard(director, MOVE, 1029, START + 29 * SECOND);
         }
         let new = Session { start_micros: START + 32 * SECOND, ..new };
@@ -317,7 +339,7 @@ fn a_move_is_not_given_up_before_its_kick_was_with_ipc_for_thirty_seconds_but_fo
     for (late_micros, expected) in [(KICK_MICROS, Some(Cause::GivenUp)), (KICK_MICROS + 1, None)] {
         let (mut backends, old, new) = scene();
         for director in 0..2 {
-            backends.moved_by(director, 0, START + SECOND + late_micros);
+            backends.kicked_by(director, 0, None, START / SECOND, START + SECOND + late_micros);
             backends.heard(director, MOVE, 1029, START + 29 * SECOND);
         }
         let new = Session { start_micros: START + SECOND + GIVE_UP_MICROS, ..new };
@@ -360,7 +382,7 @@ fn a_member_before_version_1_10_cant_be_told_by_a_handshake_that_a_user_moves() 
         let (mut backends, old, new) = scene();
         backends.lowest_minor = minor;
         if let Some(secs) = moved_secs {
-            backends.moved_by(1, 0, START + secs * SECOND);
+            backends.kicked_by(1, 0, None, START / SECOND, START + secs * SECOND);
         }
         for (after_secs, expected) in [(20, expected), (41, Err("d2 has known of the other"))] {
             let new = Session { start_micros: START + after_secs * SECOND, ..new.clone() };
