@@ -96,7 +96,7 @@ struct RingArgs {
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     minutes: Option<u64>,
     /// What goes wrong: none, all, or some of resets, crashes, blackouts, partitions, delays, pauses, clocks, steps,
-    /// flapping, latency, slowness, minors, configurations, kicks, scripts, auth, with commas between
+    /// flapping, latency, slowness, minors, configurations, kicks, scripts, auth, stops, with commas between
     #[arg(long)]
     faults: Option<Faults>,
     /// Which strikes of faults happen: none, or their numbers in the timeline, with commas between [default: all]

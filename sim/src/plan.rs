@@ -59,11 +59,13 @@ pub enum Fault {
     Scripts,
     /// Auth servers answer late, die, or are not there.
     Auth,
+    /// A director is stopped by its administrator, says so, and starts again, knowing nothing.
+    Stops,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Resets,
         Self::Crashes,
         Self::Blackouts,
@@ -80,6 +82,7 @@ impl Fault {
         Self::Kicks,
         Self::Scripts,
         Self::Auth,
+        Self::Stops,
     ];
 
     /// Whether it strikes now and then, rather than being there all the time.
@@ -106,6 +109,7 @@ impl Fault {
             Self::Kicks => "kicks",
             Self::Scripts => "scripts",
             Self::Auth => "auth",
+            Self::Stops => "stops",
         }
     }
 }
@@ -319,7 +323,8 @@ impl Plan {
         let login_pause_micros = random.between(20_000, 500_000);
         let operator_pause_micros = random.between(1, 20) * SECOND;
         let fault_pause_micros = random.between(1, 30) * SECOND;
-        let drawn_faults: Vec<Fault> = Fault::ALL.into_iter().filter(|_| random.percent(35)).collect();
+        let earlier = Fault::ALL.into_iter().filter(|fault| *fault != Fault::Stops);
+        let mut drawn_faults: Vec<Fault> = earlier.filter(|_| random.percent(35)).collect();
         let latency_max_micros = random.between(200, 20_000);
         let delay_max_micros = random.between(1, 5) * SECOND;
         let window_bytes = 1 << random.between(10, 17);
@@ -335,6 +340,8 @@ impl Plan {
 
         let older: [(u64, u32); 2] = std::array::from_fn(|_| (random.next_u64(), random.between(5, 9) as u32));
         let one_older = random.percent(60);
+        // What came later is drawn last, so that everything else about a seed stays what it was.
+        drawn_faults.extend(random.percent(35).then_some(Fault::Stops));
 
         let directors = fixed.directors.unwrap_or(drawn_directors);
         let faults = fixed.faults.clone().unwrap_or_else(|| Faults::new(&drawn_faults));

@@ -41,6 +41,7 @@ impl World {
         match kind {
             Fault::Resets => self.reset(None, &mut random),
             Fault::Crashes | Fault::Blackouts => self.crash(director, kind == Fault::Crashes, &mut random),
+            Fault::Stops => self.restart(director, &mut random),
             Fault::Partitions => self.part(&mut random),
             Fault::Pauses => self.pause(director, &mut random),
             Fault::Steps => self.step(director, &mut random),
@@ -139,6 +140,20 @@ impl World {
         self.trace.line(self.now, "fault", format_args!("{}: {what}", Place(director)));
         self.machines[director].powered = told;
         self.kill(director, told);
+        self.start_again(director, random);
+    }
+
+    /// An administrator restarts a director.
+    fn restart(&mut self, director: usize, random: &mut Random) {
+        if self.machines[director].core.is_none() {
+            return;
+        }
+        self.trace.line(self.now, "fault", format_args!("{}: the process is stopped", Place(director)));
+        self.shut_down(director);
+        self.start_again(director, random);
+    }
+
+    fn start_again(&mut self, director: usize, random: &mut Random) {
         let down = if random.percent(50) { random.below(2 * SECOND) } else { random.below(90 * SECOND) };
         self.schedule(self.now + down, Happening::Start { director });
     }

@@ -511,6 +511,15 @@ impl World {
         self.handle(director, Event::Tick);
     }
 
+    /// The process is told to end. What it still has to say goes out as far as there is room for it; one that stands still
+    /// says nothing.
+    pub(super) fn shut_down(&mut self, director: usize) {
+        if self.machines[director].paused_until <= self.now {
+            self.handle(director, Event::Shutdown);
+        }
+        self.kill(director, true);
+    }
+
     /// The process dies. `told`: the machine lives and tells the peers.
     pub(super) fn kill(&mut self, director: usize, told: bool) {
         let machine = &mut self.machines[director];

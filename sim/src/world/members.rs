@@ -214,6 +214,6 @@ impl World {
         self.trace.line(self.now, "operator", format_args!("stops {}", Place(director)));
         self.machines[director].stopped = true;
         self.clients.close_all_of(director);
-        self.kill(director, true);
+        self.shut_down(director);
     }
 }

@@ -26,6 +26,7 @@
 //!   while its kick is under way, by late ways perhaps. If Z has been apart from the director of S after it knew, now or at most
 //!   [`REJOIN_MICROS`] ago (**Partition**, **Pause**), that one could not be told to end S, and may have forgotten the
 //!   user when the two meet again. If Z could tell it by late ways only, the kick was **on its way**.
+//! * **Kick**: the holder is the director of S, and has asked for its end. Then it holds it until that comes.
 //! * **Clocks**: Z was told, but by its clock that has expired, and clocks are wrong in this run.
 //! * **Older member**: one speaks a version below 1.9, where USER has no timestamp, or (for moves) below 1.10.
 //! * **Operator**: users of the first backend were forgotten by order (HOST-FLUSH, HOST-REMOVE, a tag, a drain with
@@ -136,8 +137,8 @@ pub struct Backends {
     directors: usize,
     /// When a link of each director last broke.
     broken: Vec<Option<u64>>,
-    /// When each director's process last ended, and when the next one started, if it has.
-    ended: Vec<Option<(u64, Option<u64>)>>,
+    /// When each director's processes ended, and when the next one started, if it has.
+    ended: Vec<Vec<(u64, Option<u64>)>>,
     reach: Reach,
     moves: Vec<Option<Move>>,
     /// Until when orders to forget a backend's users may take effect.
@@ -157,7 +158,7 @@ impl Backends {
             claims: Claims::new(plan.directors, hashes, plan.expire_secs),
             directors: plan.directors,
             broken: vec![None; plan.directors],
-            ended: vec![None; plan.directors],
+            ended: vec![Vec::new(); plan.directors],
             reach: Reach::new(plan.directors),
             moves: vec![None; hashes.len()],
             orders: BTreeMap::new(),
@@ -178,8 +179,8 @@ impl Backends {
         passages: &[Passage],
     ) {
         for (ended, condition) in self.ended.iter_mut().zip(conditions) {
-            if !condition.alive && ended.is_none_or(|(_, started)| started.is_some()) {
-                *ended = Some((now, None));
+            if !condition.alive && ended.last().is_none_or(|(_, started)| started.is_some()) {
+                ended.push((now, None));
             }
         }
         self.reach.update(now, conditions, is_cut, passages);
@@ -194,7 +195,7 @@ impl Backends {
 
     /// A director starts, knowing nothing but the backends of its configuration.
     pub fn starts(&mut self, director: usize, backends: BTreeSet<IpAddr>, now: u64) {
-        if let Some((_, started)) = &mut self.ended[director] {
+        if let Some((_, started)) = self.ended[director].last_mut() {
             *started = Some(now);
         }
         self.claims.forget(director, backends);
@@ -336,6 +337,8 @@ impl Backends {
             }
             causes.push(if holder == new.director {
                 self.knew_both(now, session, new)?
+            } else if holder == session.director && session.kick_asked {
+                Cause::Kick
             } else {
                 self.was_not_told(moment, holder, session, new)?
             });
@@ -447,9 +450,10 @@ impl Backends {
         if let Some(gap) = self.gap_after(now, holder, session.director, left) {
             return Some(cause_of(gap));
         }
-        let (ended, started) = self.ended[session.director]?;
-        let did_not_run = ended <= left && started.is_none_or(|at| left < at);
-        (did_not_run && session.start_micros < ended).then_some(Cause::Death)
+        let did_not_run = |(ended, started): &(u64, Option<u64>)| {
+            *ended <= left && started.is_none_or(|at| left < at) && session.start_micros < *ended
+        };
+        self.ended[session.director].iter().any(did_not_run).then_some(Cause::Death)
     }
 
     /// What has kept two directors apart since then, now or at most [`REJOIN_MICROS`] ago.

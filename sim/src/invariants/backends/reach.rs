@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::REJOIN_MICROS;
 use crate::network::{LinkId, Passage};
 use crate::plan::SECOND;
 
@@ -64,9 +65,9 @@ impl Reach {
     }
 
     /// Something has changed. A director that is dead keeps no news from coming to those who live, but passes none on
-    /// either. One that starts knows nothing, and joins those who reach it first. If that could be either of two who have
-    /// been apart, because it is the way between them now or operators let one of them in nowhere, then it may be in one
-    /// ring with the one only: it has been apart from both until now.
+    /// either. One that starts knows nothing, and joins those who reach it first. If that could be either of two who were
+    /// apart a while ago ([`REJOIN_MICROS`]), or operators let one of them in nowhere, then it may be in one ring with the one
+    /// only, as long as those two may be in two rings: it has been apart from each as long as they from each other.
     ///
     /// Two who could reach each other do not while one of them is linked by something that swallows what it sends, and
     /// nothing else links it with the other: it can't know yet. It has [`NOTICE_MICROS`] to find out.
@@ -115,16 +116,20 @@ impl Reach {
         let before = std::mem::replace(&mut self.alive, alive);
         for started in (0..self.count).filter(|&n| self.alive[n] && !before[n]) {
             for other in (0..self.count).filter(|&n| n != started && self.alive[n]) {
-                let apart =
-                    (0..self.count).filter(|&n| n != started && n != other && conditions[n].moves).find_map(|n| {
+                let apart = (0..self.count)
+                    .filter(|&n| n != started && n != other && conditions[n].moves)
+                    .filter_map(|n| {
                         let place = other * self.count + n;
-                        let until_now = self.ended[place].filter(|(at, gap)| (*at, *gap) == (now, Gap::Network));
                         let let_in_nowhere = self.now_apart[place].filter(|gap| *gap == Gap::Removal && self.alive[n]);
-                        until_now.map(|(_, gap)| gap).or(let_in_nowhere)
-                    });
+                        let lately =
+                            self.ended[place].filter(|(at, gap)| now < at + REJOIN_MICROS && *gap != Gap::Pause);
+                        let_in_nowhere.map(|gap| (now, gap)).or(lately)
+                    })
+                    .max_by_key(|(at, _)| *at);
                 for place in [started * self.count + other, other * self.count + started] {
-                    if let Some(gap) = apart {
-                        self.ended[place] = Some((now, gap));
+                    let later = self.ended[place].is_none_or(|(ended, _)| apart.is_some_and(|(at, _)| ended < at));
+                    if later && apart.is_some() {
+                        self.ended[place] = apart;
                     }
                 }
             }
@@ -242,6 +247,15 @@ mod tests {
             reach.update(9, &[WELL, WELL, third], |a, b| is_cut && cut(a, b), &[]);
             assert_eq!((reach.gap_since(0, 1, 9), reach.gap_since(1, 0, 9)), (gap, gap), "{third:?}");
             assert_eq!(reach.gap_since(0, 1, 10), None);
+            // Who was let in before, or could be reached, may not be in one ring yet.
+            let long_ago = REJOIN_MICROS + 8;
+            for (starts, lately) in [(8, gap), (long_ago - 1, gap), (long_ago, None)] {
+                let mut reach = Reach::new(3);
+                reach.update(5, &[WELL, dead, third], |a, b| is_cut && cut(a, b), &[]);
+                reach.update(8, &[WELL, dead, WELL], |_, _| false, &[]);
+                reach.update(starts, &[WELL; 3], |_, _| false, &[]);
+                assert_eq!((reach.gap_since(0, 1, 8), reach.gap_since(0, 1, 9)), (lately, None), "{third:?} {starts}");
+            }
         }
     }
 

@@ -16,6 +16,12 @@ fn scene() -> (Backends, Session, Session) {
     (backends, old, Session::new(0, 0, b, START + 20 * SECOND))
 }
 
+/// When somebody is let in.
+fn moment_of(new: &Session) -> Moment<'static> {
+    const CLOCKS: [u64; 2] = [START / SECOND + 20; 2];
+    Moment { now: new.start_micros, clocks_secs: &CLOCKS, alive: &[true; 2] }
+}
+
 /// What a director has in its configuration.
 fn known() -> BTreeSet<IpAddr> {
     ["10.2.0.1", "10.2.0.2"].map(|ip| ip.parse().unwrap()).into()
@@ -38,6 +44,9 @@ fn assert_judged(result: &Result<Option<Cause>, String>, expected: Result<Option
 #[test]
 fn a_second_backend_is_noticed_unless_something_kept_the_directors_apart() {
     let (mut backends, old, new) = scene();
+    // Its director has asked for its end, and waits for that.
+    let asked = Session { kick_asked: true, ..old.clone() };
+    assert_eq!(scene().0.excuse(&moment_of(&new), &asked, &new), Ok(Cause::Kick));
     let error = let_in(&mut backends, &new, &[old], new.start_micros).unwrap_err();
     assert!(error.contains("d2 has known of the other for 20000 ms, and nothing kept it from d1"), "{error}");
     for (conditions, cut, cause) in
