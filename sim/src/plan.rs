@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -309,6 +309,8 @@ pub struct Plan {
     pub reorganizes: bool,
     /// The last director is new: it joins a running ring.
     pub has_newcomer: bool,
+    /// The directors have IPv6 addresses, and every second backend of a pool.
+    pub ipv6: bool,
 }
 
 impl Plan {
@@ -342,6 +344,7 @@ impl Plan {
         let one_older = random.percent(60);
         // What came later is drawn last, so that everything else about a seed stays what it was.
         drawn_faults.extend(random.percent(35).then_some(Fault::Stops));
+        let ipv6 = random.percent(20);
 
         let directors = fixed.directors.unwrap_or(drawn_directors);
         let faults = fixed.faults.clone().unwrap_or_else(|| Faults::new(&drawn_faults));
@@ -384,6 +387,7 @@ impl Plan {
             no_backend_is_safe,
             reorganizes,
             has_newcomer,
+            ipv6,
         }
     }
 
@@ -399,7 +403,8 @@ impl Plan {
 
     /// The address of a director, from 0.
     pub fn director_address(&self, director: usize) -> SocketAddr {
-        SocketAddr::from(([10, 1, (director / 250) as u8, (director % 250) as u8 + 1], 9090))
+        let place = [(director / 250) as u8, (director % 250) as u8 + 1];
+        (ip(self.ipv6, 1, place), 9090).into()
     }
 
     /// The tag of a user, from 0.
@@ -416,7 +421,8 @@ impl Plan {
     pub fn known_backends(&self) -> Vec<(IpAddr, &'static str)> {
         let tags: &[(u8, &str)] = if self.tags { &[(0, ""), (1, TAG)] } else { &[(0, "")] };
         let count = self.backends + SPARE_BACKENDS;
-        tags.iter().flat_map(|&(n, tag)| (0..count).map(move |host| (backend_ip(n, host), tag))).collect()
+        let backend = |n, host: usize| ip(self.ipv6 && host % 2 == 1, 2, [n, host as u8 + 1]);
+        tags.iter().flat_map(|&(n, tag)| (0..count).map(move |host| (backend(n, host), tag))).collect()
     }
 
     /// The lowest minor version in the ring.
@@ -463,8 +469,12 @@ pub fn username_hash() -> UsernameHash {
     UsernameHash::parse("%Lu").expect("the default template is one")
 }
 
-fn backend_ip(pool: u8, host: usize) -> IpAddr {
-    IpAddr::V4(Ipv4Addr::new(10, 2, pool, host as u8 + 1))
+fn ip(v6: bool, net: u8, [group, host]: [u8; 2]) -> IpAddr {
+    if v6 {
+        Ipv6Addr::new(0xfd00, 0, 0, net.into(), 0, 0, group.into(), host.into()).into()
+    } else {
+        Ipv4Addr::new(10, net, group, host).into()
+    }
 }
 
 #[cfg(test)]

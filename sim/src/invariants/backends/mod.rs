@@ -20,7 +20,7 @@
 //!   a **late** one, however long that lasts: if the holder could tell Z by such ways only, at some time since it was told, it
 //!   counts from the last such time on.
 //! * **Being resolved**: the holder is Z itself, which was told of both backends, or has moved the user itself and was
-//!   told of the first later, less than [`RESOLVE_MICROS`] ago; or S is not older. What brought the second one about has been
+//!   told of the first later, less than [`RESOLVE_MICROS`] ago (or has forgotten the second by order as lately); or S is not older. What brought the second one about has been
 //!   judged when it was first given. Or Z has the user on the second one already, and the holder was told of both less than
 //!   [`RESOLVE_MICROS`] ago: of two in conflict only the winner is passed on, so who has that hears nothing of the loser,
 //!   while its kick is under way, by late ways perhaps. If Z has been apart from the director of S after it knew, now or at most
@@ -483,7 +483,11 @@ impl Backends {
             old.again_micros.or(Some(old.first_micros).filter(|first| *first > moved))
         };
         let both = told(new.backend).map(|claim| claim.first_micros.max(old.first_micros));
-        let known = both.or_else(contradicted).map(|both| both.max(session.start_micros));
+        // Nor if it has forgotten the second by order, and been told of it once more by a line that was older: orders are
+        // known by their lines, and those may come out late.
+        let ordered = || self.ordered_until(new.backend).filter(|until| now < until + RESOLVE_MICROS);
+        let known = both.or_else(contradicted).or_else(|| ordered().map(|_| old.first_micros));
+        let known = known.map(|both| both.max(session.start_micros));
         match known {
             Some(since) if now < since + RESOLVE_MICROS => Ok(Cause::Conflict),
             // The kick that ends it comes to nobody who is apart from Z then.

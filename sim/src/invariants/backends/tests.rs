@@ -301,6 +301,27 @@ fn an_order_to_forget_the_backend_of_a_move_that_has_not_ended_leaves_nothing_th
 }
 
 #[test]
+fn who_forgets_a_backend_by_order_and_is_told_of_it_once_more_has_a_conflict_to_resolve() {
+    for (ordered, told_secs, expected) in [
+        (true, 15, Ok(Some(Cause::Conflict))),
+        (false, 15, Err("d1 knew of the other")),
+        (true, -11, Err("d1 has known of both for 31 s")),
+    ] {
+        let (mut backends, old, new) = scene();
+        let old = Session { start_micros: START - 20 * SECOND, ..old };
+        let told = START.saturating_add_signed(told_secs * 1_000_000);
+        backends.heard(0, b"USER\t7\t10.2.0.1\t1000", told / SECOND, told);
+        if ordered {
+            // The line about the second backend that it answers from came before this one was out.
+            backends.said(0, b"HOST-FLUSH\t10.1.0.1\t9090\t5\t10.2.0.2", START / SECOND + 19, START + 19 * SECOND);
+        }
+        backends.starts(1, known(), START - SECOND);
+        let result = let_in(&mut backends, &new, &[old], new.start_micros);
+        assert_judged(&result, expected);
+    }
+}
+
+#[test]
 fn a_copy_of_a_move_that_comes_late_is_no_other_move() {
     for (origin, expected) in [(MOVE, Some(Cause::GivenUp)), (OTHER_MOVE, None)] {
         let (mut backends, old, new) = moving(&[1]);
