@@ -201,6 +201,34 @@ fn a_command_waits_for_an_unsynced_ring_and_is_done_although_its_client_has_left
     }
 }
 
+/// Admin protocol, "Waiting for the ring".
+#[test]
+fn commands_that_wait_for_the_ring_run_in_the_order_in_which_they_came() {
+    let mut net = Net::synced(3);
+    net.cut(1, 2);
+    net.cut(1, 3);
+    let [other, one] = [(); 2].map(|()| net.connect(1, Role::Admin));
+    let said = [
+        (other, "VERSION\tdirector-doveadm\t1\t0\nHOST-SET\t127.0.2.1\t7\n"),
+        (one, "VERSION\tdirector-doveadm\t1\t0\nDIRECTOR-REMOVE\t127.0.1.3\nHOST-SET\t127.0.2.3\t7\n"),
+        (other, "DIRECTOR-ADD\t127.0.1.3\nHOST-SET\t127.0.2.3\t6\n"),
+    ];
+    for (end, commands) in said {
+        net.say(end, commands);
+    }
+    net.cut.clear();
+    net.pass(secs(10));
+    assert_eq!(net.hear(one), "VERSION\tdirector-doveadm\t1\t0\nOK\nOK\n");
+    assert_eq!(net.hear(other), "VERSION\tdirector-doveadm\t1\t0\nOK\nOK\nOK\n");
+    for node in 1..=3 {
+        net.wait_synced(node);
+        let members = net.admin(node, "DIRECTOR-LIST\n");
+        assert!(members.contains("127.0.1.3\t9090\t"), "{node}: {members}");
+        let hosts = net.admin(node, "HOST-LIST\n");
+        assert!(hosts.starts_with("127.0.2.1\t7\t0\t\tU\t0\n127.0.2.2\t100\t0\t\tU\t0\n127.0.2.3\t6\t"), "{hosts}");
+    }
+}
+
 #[test]
 fn a_command_that_waits_in_vain_says_so_after_30_seconds() {
     let mut net = Net::synced(3);
