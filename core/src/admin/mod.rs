@@ -32,6 +32,8 @@ const VHOSTS_MAX: u32 = 1000;
 const QUEUE_MAX: usize = 64;
 /// The answer to a command for a host that is changing just now.
 const DESYNCED: &str = "host is already being updated - try again later";
+/// The answer about a director that somebody removes while it is added.
+const BEING_REMOVED: &str = "director is being removed - try again later";
 /// The answer about a backend that this ring can't have.
 const HOST_REFUSED: &str = "host can't be added - see the director's log";
 
@@ -55,11 +57,20 @@ enum Waiting {
     /// For the ring to be synced, to run this.
     ToRun(Vec<u8>),
     /// For the ring to be synced, to say this.
-    ToAnswer(String),
+    ToAnswer(Answer),
     /// For other kicks to end, to run this.
     ForKicks(Vec<u8>),
     /// For the end of a HOST-RESET-USERS.
     ForReset,
+}
+
+/// What is said when the ring is synced.
+#[derive(Debug)]
+enum Answer {
+    /// OK.
+    Done,
+    /// OK, if this director is in the ring then.
+    Added(SocketAddr),
 }
 
 #[derive(Debug)]
@@ -84,7 +95,7 @@ enum Outcome {
     /// This is the answer.
     Answer(String),
     /// This is the answer when the ring has it.
-    AnswerWhenSynced(String),
+    AnswerWhenSynced(Answer),
     /// The answer has been written, or is being produced.
     Done,
 }
@@ -95,7 +106,7 @@ impl Outcome {
     }
 
     fn ok_when_synced() -> Self {
-        Self::AnswerWhenSynced("OK".into())
+        Self::AnswerWhenSynced(Answer::Done)
     }
 
     fn not_found() -> Self {
@@ -167,13 +178,13 @@ impl Director {
     fn run_admin_command(&mut self, id: ConnectionId, command: &Command<'_>, now: Now) {
         match self.admin_command(id, command, now) {
             Outcome::Answer(text) => self.admin_answer(id, &text),
-            Outcome::AnswerWhenSynced(text) => {
+            Outcome::AnswerWhenSynced(answer) => {
                 // The batch's SYNC goes out when it has been read; it is this one that is waited for.
                 self.sync_if_wanted(now);
                 if self.ring.synced {
-                    self.admin_answer(id, &text);
+                    self.admin_answer_synced(id, &answer);
                 } else {
-                    self.admin_waits(id, Waiting::ToAnswer(text), now);
+                    self.admin_waits(id, Waiting::ToAnswer(answer), now);
                 }
             }
             Outcome::Done => {}
@@ -184,6 +195,16 @@ impl Director {
         debug!("admin({id}): output: {text}");
         self.connections.write(id, text.as_bytes());
         self.connections.write(id, b"\n");
+    }
+
+    /// The ring is synced: answers a command that has waited for that.
+    fn admin_answer_synced(&mut self, id: ConnectionId, answer: &Answer) {
+        let text = match answer {
+            // Somebody has removed it at the same time, and the ring has heard of that as well.
+            Answer::Added(address) if !self.ring.members.is_listed(*address) => BEING_REMOVED,
+            Answer::Done | Answer::Added(_) => "OK",
+        };
+        self.admin_answer(id, text);
     }
 
     /// Whether a command that came before that of this connection still waits to be run: what came first runs first.
@@ -241,11 +262,11 @@ impl Director {
         let mut answered = Vec::new();
         for id in self.admins_waiting.values().copied().collect::<Vec<_>>() {
             let Some(session) = self.session(id) else { continue };
-            if let Some(Waiting::ToAnswer(text)) =
+            if let Some(Waiting::ToAnswer(answer)) =
                 session.waiting.take_if(|waiting| matches!(waiting, Waiting::ToAnswer(_)))
             {
                 self.admin_waits_no_more(id);
-                self.admin_answer(id, &text);
+                self.admin_answer_synced(id, &answer);
                 answered.push(id);
             }
         }
@@ -371,16 +392,16 @@ impl Director {
     fn admin_add_director(&mut self, ip: IpAddr, port: Option<u16>, now: Now) -> Outcome {
         let own = self.ring.members.self_address();
         let address = SocketAddr::new(ip, port.unwrap_or(own.port()));
-        if self.ring.members.is_listed(address) {
-            return Outcome::ok();
-        }
-        info!("admin: adding director {address} to the ring");
-        self.ring.members.add(address);
-        self.timers.clear(Timer::ForgetMember(address));
-        self.forward_director(address, None, None, now);
+        // Who is known already may have been removed elsewhere a moment ago: then that comes before our SYNC does.
         self.want_sync();
-        self.connect_right("A director was added to the ring", now);
-        Outcome::ok_when_synced()
+        if !self.ring.members.is_listed(address) {
+            info!("admin: adding director {address} to the ring");
+            self.ring.members.add(address);
+            self.timers.clear(Timer::ForgetMember(address));
+            self.forward_director(address, None, None, now);
+            self.connect_right("A director was added to the ring", now);
+        }
+        Outcome::AnswerWhenSynced(Answer::Added(address))
     }
 
     fn admin_remove_director(&mut self, ip: IpAddr, port: Option<u16>, now: Now) -> Outcome {

@@ -478,6 +478,28 @@ fn members_are_added_and_removed() {
     }
 }
 
+/// A director that is known already may be on its way out: another operator has just had it removed elsewhere.
+#[test]
+fn whoever_was_told_that_a_director_is_added_finds_it_in_the_ring() {
+    let mut net = Net::synced(3);
+    let [remove, add] = [2, 1].map(|node| net.connect(node, Role::Admin));
+    let version = "VERSION\tdirector-doveadm\t1\t0\n";
+    for (end, command) in [(remove, "DIRECTOR-REMOVE\t127.0.1.3\n"), (add, "DIRECTOR-ADD\t127.0.1.3\n")] {
+        net.handle(end.0, Event::Received { connection: end.1, bytes: format!("{version}{command}").as_bytes() });
+    }
+    net.run();
+    net.pass(secs(5));
+    assert_eq!(net.hear(remove), format!("{version}OK\n"));
+    assert_eq!(net.hear(add), format!("{version}director is being removed - try again later\n"));
+    assert!(!net.admin(1, "DIRECTOR-LIST\n").contains("127.0.1.3\t"));
+    assert_eq!(net.admin(1, "DIRECTOR-ADD\t127.0.1.3\n"), "OK\n");
+    net.pass(secs(10));
+    for node in 1..=3 {
+        net.wait_synced(node);
+        assert!(net.admin(node, "DIRECTOR-LIST\n").contains("127.0.1.3\t9090\t"));
+    }
+}
+
 #[test]
 fn settings_that_can_change_do_and_the_map_stays() {
     let mut net = Net::synced(2);
