@@ -1,6 +1,6 @@
 //! The director: owns hosts, users, ring and connections, and is the only type that a runtime meets.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -78,8 +78,10 @@ pub struct Director {
     pub(crate) kicks: Kicks,
     pub(crate) connections: Connections,
     pub(crate) timers: Timers,
-    /// Administrators whose commands wait for the ring.
-    pub(crate) admins_waiting: BTreeSet<ConnectionId>,
+    /// How many commands administrators have given so far.
+    pub(crate) admin_commands: u64,
+    /// Administrators whose commands wait for the ring, by the number of the command: the order in which they came.
+    pub(crate) admins_waiting: BTreeMap<u64, ConnectionId>,
     /// They may go on, at the end of this batch.
     pub(crate) admins_wake: bool,
     /// Administrators' kicks may go on, at the end of this batch.
@@ -119,7 +121,8 @@ impl Director {
             kicks: Kicks::default(),
             connections: Connections::default(),
             timers: Timers::default(),
-            admins_waiting: BTreeSet::new(),
+            admin_commands: 0,
+            admins_waiting: BTreeMap::new(),
             admins_wake: false,
             kicks_wake: false,
             kicks_waiting: VecDeque::new(),
@@ -400,8 +403,7 @@ impl Director {
                     }
                     return;
                 }
-                self.timers.clear(Timer::AdminSync(id));
-                self.admins_waiting.remove(&id);
+                self.admin_waits_no_more(id);
             }
             Kind::AuthReply { .. } | Kind::Notify => {}
         }

@@ -96,6 +96,14 @@ pub(crate) struct Place {
     pub(crate) timestamp_secs: u32,
 }
 
+/// Where others have a user while he moves.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Elsewhere {
+    pub(crate) ip: IpAddr,
+    pub(crate) generation: Generation,
+    pub(crate) timestamp_secs: u32,
+}
+
 /// What comes of a move, next to what we have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
@@ -136,6 +144,8 @@ pub(crate) struct Kill {
     pub(crate) idle: bool,
     /// Somebody has said that the user is elsewhere, and could not be told of the move: no such line is known to him.
     pub(crate) contradicted: bool,
+    /// Where somebody has said last that he is.
+    pub(crate) elsewhere: Option<Elsewhere>,
     /// The drain that it is part of.
     reset: Option<ResetNumber>,
 }
@@ -180,7 +190,8 @@ impl Kills {
         self.ended.get_mut(&(hash, tag)).filter(|ended| ended.moves.contains(&of_move)).map(|ended| &mut ended.passed)
     }
 
-    fn has_ended(&self, hash: u32, tag: TagNumber, of_move: Option<Origin>) -> bool {
+    /// Whether that move of the user has ended here, a short while ago.
+    pub(crate) fn has_ended(&self, hash: u32, tag: TagNumber, of_move: Option<Origin>) -> bool {
         let ended = self.ended.get(&(hash, tag));
         of_move.zip(ended).is_some_and(|(of_move, ended)| ended.moves.contains(&of_move))
     }
@@ -383,6 +394,7 @@ impl Director {
             everywhere_else: false,
             idle: false,
             contradicted: false,
+            elsewhere: None,
             reset,
         };
         let replaced = self.drop_kill(hash, tag);
@@ -545,6 +557,9 @@ impl Director {
         let kill = self.drop_kill(hash, tag);
         if let Some(slot) = self.users.find(hash, tag) {
             self.users.set_killing(slot, false);
+            if let Some(elsewhere) = kill.as_ref().and_then(|kill| kill.elsewhere) {
+                self.place_elsewhere(slot, elsewhere, now);
+            }
             if kill.as_ref().is_some_and(|kill| kill.contradicted) {
                 self.send_user(self.users.get(slot), Except::Nobody);
             }

@@ -399,6 +399,8 @@ enum Judgement {
 
 /// The answer to a command that waited for the ring in vain.
 pub const TIMED_OUT: &str = "Ring sync timed out";
+/// The answer to a DIRECTOR-ADD of a director that somebody removes at the same time.
+const BEING_REMOVED: &str = "director is being removed - try again later";
 const DESYNCED: &str = "host is already being updated - try again later";
 
 /// Whether that may be said to a command (admin protocol, "Commands").
@@ -422,7 +424,7 @@ fn judge(command: &Command<'_>, line: &str, kept: &[IpAddr], faultless: bool) ->
         Command::HostRemove { ip } | Command::HostFlush { ip: Some(ip) } => line == "OK" || not_found(ip) || timed_out,
         Command::HostFlush { ip: None } | Command::HostResetUsers { ip: None, .. } => line == "OK",
         Command::HostResetUsers { ip: Some(ip), .. } => line == "OK" || not_found(ip),
-        Command::DirectorAdd { .. } => line == "OK" || timed_out,
+        Command::DirectorAdd { .. } => line == "OK" || line == BEING_REMOVED || timed_out,
         Command::DirectorRemove { .. } => line == "OK" || line == "NOTFOUND" || timed_out,
         Command::UserMove { ip, .. } => line == "OK" || line == "TRYAGAIN" || not_found(ip),
         Command::UserKick { nowait, .. } | Command::UserKickAlt { nowait, .. } => {

@@ -14,7 +14,7 @@ use crate::director::Director;
 use crate::hash::IpText;
 use crate::kick::{Command as Kick, Purpose};
 use crate::ring::users::clamp_secs;
-use crate::time::{Instant, Now};
+use crate::time::Now;
 use crate::timers::Timer;
 use crate::users::Cursor;
 use crate::wire::admin::{Command, LINE_MAX_BYTES, VERSION_LINE, is_version_line};
@@ -32,6 +32,8 @@ const VHOSTS_MAX: u32 = 1000;
 const QUEUE_MAX: usize = 64;
 /// The answer to a command for a host that is changing just now.
 const DESYNCED: &str = "host is already being updated - try again later";
+/// The answer about a director that somebody removes while it is added.
+const BEING_REMOVED: &str = "director is being removed - try again later";
 /// The answer about a backend that this ring can't have.
 const HOST_REFUSED: &str = "host can't be added - see the director's log";
 
@@ -39,9 +41,11 @@ const HOST_REFUSED: &str = "host can't be added - see the director's log";
 #[derive(Debug, Default)]
 pub(crate) struct Session {
     greeted: bool,
-    /// Commands that wait for the one before them.
-    queue: VecDeque<Vec<u8>>,
+    /// Commands that wait for the one before them, and their numbers.
+    queue: VecDeque<(u64, Vec<u8>)>,
     waiting: Option<Waiting>,
+    /// The number of the command that runs or waits.
+    number: u64,
     /// A USER-LIST that is being produced.
     listing: Option<Listing>,
     /// The client has closed: what it asked for is still done.
@@ -53,11 +57,20 @@ enum Waiting {
     /// For the ring to be synced, to run this.
     ToRun(Vec<u8>),
     /// For the ring to be synced, to say this.
-    ToAnswer(String),
+    ToAnswer(Answer),
     /// For other kicks to end, to run this.
     ForKicks(Vec<u8>),
     /// For the end of a HOST-RESET-USERS.
     ForReset,
+}
+
+/// What is said when the ring is synced.
+#[derive(Debug)]
+enum Answer {
+    /// OK.
+    Done,
+    /// OK, if this director is in the ring then.
+    Added(SocketAddr),
 }
 
 #[derive(Debug)]
@@ -82,7 +95,7 @@ enum Outcome {
     /// This is the answer.
     Answer(String),
     /// This is the answer when the ring has it.
-    AnswerWhenSynced(String),
+    AnswerWhenSynced(Answer),
     /// The answer has been written, or is being produced.
     Done,
 }
@@ -93,7 +106,7 @@ impl Outcome {
     }
 
     fn ok_when_synced() -> Self {
-        Self::AnswerWhenSynced("OK".into())
+        Self::AnswerWhenSynced(Answer::Done)
     }
 
     fn not_found() -> Self {
@@ -130,11 +143,16 @@ impl Director {
             session.greeted = true;
             return true;
         }
-        if session.is_busy() {
-            session.queue.push_back(line.to_vec());
+        let is_busy = session.is_busy();
+        self.admin_commands += 1;
+        let number = self.admin_commands;
+        let Some(session) = self.session(id) else { return false };
+        if is_busy {
+            session.queue.push_back((number, line.to_vec()));
             self.update_reading(id);
             return true;
         }
+        session.number = number;
         self.run_admin_line(id, line, now)
     }
 
@@ -149,7 +167,7 @@ impl Director {
                 return false;
             }
         };
-        if needs_sync(&command) && !self.ring.synced {
+        if needs_sync(&command) && (!self.ring.synced || self.is_behind_others(id)) {
             self.admin_waits(id, Waiting::ToRun(line.to_vec()), now);
             return true;
         }
@@ -160,13 +178,13 @@ impl Director {
     fn run_admin_command(&mut self, id: ConnectionId, command: &Command<'_>, now: Now) {
         match self.admin_command(id, command, now) {
             Outcome::Answer(text) => self.admin_answer(id, &text),
-            Outcome::AnswerWhenSynced(text) => {
+            Outcome::AnswerWhenSynced(answer) => {
                 // The batch's SYNC goes out when it has been read; it is this one that is waited for.
                 self.sync_if_wanted(now);
                 if self.ring.synced {
-                    self.admin_answer(id, &text);
+                    self.admin_answer_synced(id, &answer);
                 } else {
-                    self.admin_waits(id, Waiting::ToAnswer(text), now);
+                    self.admin_waits(id, Waiting::ToAnswer(answer), now);
                 }
             }
             Outcome::Done => {}
@@ -179,15 +197,54 @@ impl Director {
         self.connections.write(id, b"\n");
     }
 
-    fn admin_waits(&mut self, id: ConnectionId, waiting: Waiting, now: Now) {
-        self.admin_waits_until(id, waiting, now.instant + SYNC_TIMEOUT);
+    /// The ring is synced: answers a command that has waited for that.
+    fn admin_answer_synced(&mut self, id: ConnectionId, answer: &Answer) {
+        let text = match answer {
+            // Somebody has removed it at the same time, and the ring has heard of that as well.
+            Answer::Added(address) if !self.ring.members.is_listed(*address) => BEING_REMOVED,
+            Answer::Done | Answer::Added(_) => "OK",
+        };
+        self.admin_answer(id, text);
     }
 
-    fn admin_waits_until(&mut self, id: ConnectionId, waiting: Waiting, deadline: Instant) {
+    /// Whether a command that came before that of this connection still waits to be run: what came first runs first.
+    fn is_behind_others(&mut self, id: ConnectionId) -> bool {
+        let Some(number) = self.session(id).map(|session| session.number) else { return false };
+        self.next_admin_to_run().is_some_and(|(first, _)| first < number)
+    }
+
+    /// The first command that waits for the ring to be run.
+    fn next_admin_to_run(&self) -> Option<(u64, ConnectionId)> {
+        let connections = &self.connections;
+        let waits_to_run = |id: ConnectionId| {
+            matches!(connections.get(id), Some(Connection { kind: Kind::Admin(session), .. })
+                if matches!(session.waiting, Some(Waiting::ToRun(_))))
+        };
+        self.admins_waiting.iter().map(|(&number, &id)| (number, id)).find(|&(_, id)| waits_to_run(id))
+    }
+
+    fn admin_waits(&mut self, id: ConnectionId, waiting: Waiting, now: Now) {
         if let Some(session) = self.session(id) {
             session.waiting = Some(waiting);
-            self.admins_waiting.insert(id);
-            self.timers.set(Timer::AdminSync(id), deadline);
+            let number = session.number;
+            self.admins_waiting.insert(number, id);
+            self.timers.set(Timer::AdminSync(id), now.instant + SYNC_TIMEOUT);
+        }
+    }
+
+    /// What a connection waits for has come, or never will.
+    fn admin_wait_ends(&mut self, id: ConnectionId) -> Option<Waiting> {
+        let session = self.session(id)?;
+        let waiting = session.waiting.take();
+        self.admin_waits_no_more(id);
+        waiting
+    }
+
+    /// A connection does not wait for the ring any more.
+    pub(crate) fn admin_waits_no_more(&mut self, id: ConnectionId) {
+        self.timers.clear(Timer::AdminSync(id));
+        if let Some(number) = self.session(id).map(|session| session.number) {
+            self.admins_waiting.remove(&number);
         }
     }
 
@@ -196,27 +253,32 @@ impl Director {
         self.admins_wake = true;
     }
 
-    /// Goes on with the commands that have waited for the ring.
+    /// Goes on with the commands that have waited for the ring, in the order in which they came. What changes something
+    /// makes the rest wait for that as well, but no longer than they would have.
     pub(crate) fn wake_admins(&mut self, now: Now) {
         if !std::mem::take(&mut self.admins_wake) || !self.ring.synced {
             return;
         }
-        for id in std::mem::take(&mut self.admins_waiting) {
-            let Some(waiting) = self.session(id).and_then(|session| session.waiting.take()) else { continue };
-            let deadline = self.timers.clear(Timer::AdminSync(id)).unwrap_or(now.instant);
-            match waiting {
-                Waiting::ToRun(line) => {
-                    if self.ring.synced {
-                        self.run_admin_line(id, &line, now);
-                    } else {
-                        // One that woke before this has changed something: wait for that as well, but no longer.
-                        self.admin_waits_until(id, Waiting::ToRun(line), deadline);
-                    }
-                }
-                Waiting::ToAnswer(text) => self.admin_answer(id, &text),
-                // These wait for something else, and not among the others.
-                Waiting::ForKicks(_) | Waiting::ForReset => {}
+        let mut answered = Vec::new();
+        for id in self.admins_waiting.values().copied().collect::<Vec<_>>() {
+            let Some(session) = self.session(id) else { continue };
+            if let Some(Waiting::ToAnswer(answer)) =
+                session.waiting.take_if(|waiting| matches!(waiting, Waiting::ToAnswer(_)))
+            {
+                self.admin_waits_no_more(id);
+                self.admin_answer_synced(id, &answer);
+                answered.push(id);
             }
+        }
+        // What comes next on those connections may have come before what others wait with.
+        for id in answered {
+            self.admin_goes_on(id, now);
+        }
+        while self.ring.synced
+            && let Some((_, id)) = self.next_admin_to_run()
+            && let Some(Waiting::ToRun(line)) = self.admin_wait_ends(id)
+        {
+            self.run_admin_line(id, &line, now);
             self.admin_goes_on(id, now);
         }
     }
@@ -228,7 +290,8 @@ impl Director {
             if session.is_busy() {
                 return;
             }
-            let Some(line) = session.queue.pop_front() else { break };
+            let Some((number, line)) = session.queue.pop_front() else { break };
+            session.number = number;
             if !self.run_admin_line(id, &line, now) {
                 break;
             }
@@ -241,8 +304,7 @@ impl Director {
 
     /// A command has waited long enough.
     pub(crate) fn admin_sync_timed_out(&mut self, id: ConnectionId, now: Now) {
-        let Some(waiting) = self.session(id).and_then(|session| session.waiting.take()) else { return };
-        self.admins_waiting.remove(&id);
+        let Some(waiting) = self.admin_wait_ends(id) else { return };
         if let Waiting::ToRun(line) = waiting {
             warn!("admin({id}): {SYNC_TIMED_OUT}, so this was not done: {}", shortened(&line));
         }
@@ -330,16 +392,16 @@ impl Director {
     fn admin_add_director(&mut self, ip: IpAddr, port: Option<u16>, now: Now) -> Outcome {
         let own = self.ring.members.self_address();
         let address = SocketAddr::new(ip, port.unwrap_or(own.port()));
-        if self.ring.members.is_listed(address) {
-            return Outcome::ok();
-        }
-        info!("admin: adding director {address} to the ring");
-        self.ring.members.add(address);
-        self.timers.clear(Timer::ForgetMember(address));
-        self.forward_director(address, None, None, now);
+        // Who is known already may have been removed elsewhere a moment ago: then that comes before our SYNC does.
         self.want_sync();
-        self.connect_right("A director was added to the ring", now);
-        Outcome::ok_when_synced()
+        if !self.ring.members.is_listed(address) {
+            info!("admin: adding director {address} to the ring");
+            self.ring.members.add(address);
+            self.timers.clear(Timer::ForgetMember(address));
+            self.forward_director(address, None, None, now);
+            self.connect_right("A director was added to the ring", now);
+        }
+        Outcome::AnswerWhenSynced(Answer::Added(address))
     }
 
     fn admin_remove_director(&mut self, ip: IpAddr, port: Option<u16>, now: Now) -> Outcome {

@@ -509,8 +509,15 @@ impl Director {
 
     // Hosts in a handshake
 
+    /// Whether our backends are those of a living ring: it was synced once with us in it, or we have taken over its own by a
+    /// link that still lives. A second ring that we meet then is another one, that has served as well.
+    pub(crate) fn speaks_for_a_ring(&self) -> bool {
+        let has_taken_over = |&id: &ConnectionId| self.link(id).is_some_and(|link| link.hosts_taken_over);
+        self.ring.handshaked || self.ring.links.iter().any(has_taken_over)
+    }
+
     pub(crate) fn handshake_hosts_start(&mut self, id: ConnectionId, handshaked: bool) {
-        let mode = match (handshaked, self.ring.handshaked) {
+        let mode = match (handshaked, self.speaks_for_a_ring()) {
             (true, false) => HostMode::Replace,
             (false, true) => HostMode::Ignore,
             _ => HostMode::Merge,
@@ -579,6 +586,7 @@ impl Director {
     pub(crate) fn handshake_hosts_end(&mut self, id: ConnectionId, now: Now) {
         let Some(link) = self.link_mut(id) else { return };
         if link.host_mode.take() == Some(HostMode::Replace) {
+            link.hosts_taken_over = true;
             for ip in std::mem::take(&mut link.unmentioned) {
                 info!("{}: Host {ip} is not in the ring: removed", Label(self, id));
                 self.remove_host(ip, now);

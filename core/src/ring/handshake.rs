@@ -109,7 +109,7 @@ impl Director {
 
     /// Our hosts at once, our users as the socket drains.
     pub(crate) fn send_handshake(&mut self, id: ConnectionId) {
-        let handshaked = self.ring.handshaked;
+        let handshaked = self.speaks_for_a_ring();
         self.send(id, &Line::HandshakeHostsStart { handshaked });
         let numbers: Vec<_> = self.hosts.iter().map(|(number, _)| number).collect();
         for number in numbers {

@@ -55,6 +55,8 @@ pub(crate) struct Link {
     pub(crate) host_mode: Option<HostMode>,
     /// In [`HostMode::Replace`]: our hosts that the handshake has not named yet.
     pub(crate) unmentioned: BTreeSet<IpAddr>,
+    /// The handshake's backends were taken over, instead of ours.
+    pub(crate) hosts_taken_over: bool,
     pub(crate) consistent_hashing: bool,
     /// Incoming, and better placed than our left: the left that was told of it.
     pub(crate) announced_to: Option<ConnectionId>,
@@ -92,6 +94,7 @@ impl Link {
             detached: false,
             host_mode: None,
             unmentioned: BTreeSet::new(),
+            hosts_taken_over: false,
             consistent_hashing: false,
             announced_to: None,
             users: None,

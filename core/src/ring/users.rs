@@ -10,7 +10,7 @@ use crate::contract::ConnectionId;
 use crate::director::Director;
 use crate::hosts::{HostNumber, TagNumber};
 use crate::kick::{Command as Kick, Purpose};
-use crate::moves::{Mover, Place};
+use crate::moves::{Elsewhere, Mover, Place};
 use crate::ring::commands::{Except, Seen};
 use crate::ring::link::Label;
 use crate::time::Now;
@@ -74,6 +74,14 @@ impl Director {
     fn is_weak(&self, hash: u32, host: HostNumber) -> bool {
         let slot = self.hosts.get(host).and_then(|host| self.users.find(hash, host.tag));
         slot.is_some_and(|slot| self.users.get(slot).weak)
+    }
+
+    /// Whether somebody who names a move keeps its user although his time has run out, and we ought to, too: not if the move
+    /// has ended here.
+    fn is_kept_by_move(&self, hash: u32, host: HostNumber, moved: Moved) -> bool {
+        let Some(tag) = self.hosts.get(host).map(|host| host.tag) else { return false };
+        let has_ended = self.kills.has_ended(hash, tag, moved.of_move);
+        self.believed(moved.generation).is_some() && moved.of_move.is_some() && !has_ended
     }
 
     /// Whether another director may have dropped a user already, or will soon.
@@ -165,6 +173,8 @@ impl Director {
             // Who says so has heard the question, and his clock is behind. Whoever asked hears it come round, but for us there
             // may be no other answer.
             clamp_secs(now.unix_secs)
+        } else if self.is_kept_by_move(hash, host, moved) {
+            refresh
         } else {
             return;
         };
@@ -271,7 +281,7 @@ impl Director {
             return;
         };
         let timestamp_secs = clamp_secs(timestamp_secs.min(now.unix_secs));
-        if self.is_expired(timestamp_secs, now) {
+        if self.is_expired(timestamp_secs, now) && !self.is_kept_by_move(hash, number, moved) {
             return;
         }
         let incoming = Incoming { hash, host: number, timestamp_secs, weak, moved };
@@ -327,7 +337,17 @@ impl Director {
             match later {
                 // Nobody is moved by it.
                 Merged::Changed => self.users.set_generation(slot, generation.unwrap_or_default()),
-                later => return (later, user),
+                Merged::TheirsIsLater if !user.killing && self.kills.has_ended(hash, tag, moved.of_move) => {
+                    // That move has ended here, and he was given his backend since.
+                    self.users.set_generation(slot, generation.unwrap_or_default().next());
+                    return (Merged::OursIsLater, self.users.get(slot));
+                }
+                later => {
+                    if later == Merged::OursIsLater {
+                        self.note_contradiction(incoming, generation.unwrap_or_default());
+                    }
+                    return (later, user);
+                }
             }
             merged = Merged::Changed;
         } else if user.host != host {
@@ -370,6 +390,31 @@ impl Director {
         (merged, merged_user)
     }
 
+    /// Somebody has a user elsewhere than where he moves to. The move stands; but it may take longer than users are kept, and
+    /// may have ended where that was said: then nothing else tells where he is when it ends here.
+    fn note_contradiction(&mut self, incoming: Incoming, generation: Generation) {
+        let Incoming { hash, host, timestamp_secs, .. } = incoming;
+        let Some((tag, ip)) = self.hosts.get(host).map(|host| (host.tag, host.ip)) else { return };
+        if let Some(kill) = self.kill(hash, tag) {
+            kill.elsewhere = Some(Elsewhere { ip, generation, timestamp_secs });
+        }
+    }
+
+    /// A user's kill is over. If his time has run out during it, then what others have said of him meanwhile counts.
+    pub(crate) fn place_elsewhere(&mut self, slot: UserSlot, elsewhere: Elsewhere, now: Now) {
+        let Elsewhere { ip, generation, timestamp_secs } = elsewhere;
+        let user = self.users.get(slot);
+        let number =
+            self.hosts.find(ip).filter(|&number| self.hosts.get(number).is_some_and(|host| host.tag == user.tag));
+        if let Some(number) = number
+            && self.is_expired(user.timestamp_secs, now)
+            && !self.is_expired(timestamp_secs, now)
+        {
+            self.put_user(slot, number, Some(generation));
+            self.users.touch(slot, timestamp_secs, now);
+        }
+    }
+
     /// What comes of it if one of the two backends stands because of a move.
     fn merge_later(&self, incoming: Incoming, generation: Generation, user: &User) -> Option<Merged> {
         let Incoming { host, moved, .. } = incoming;
@@ -377,7 +422,13 @@ impl Director {
         // Without a move, a conflict has another end: who has a session there keeps it.
         let same_move = generation == user.generation && !user.killing;
         match order {
-            Ordering::Greater if user.host == host && moved.of_move.is_none() => Some(Merged::Changed),
+            Ordering::Greater
+                if user.host == host
+                    && (moved.of_move.is_none()
+                        || !user.killing && self.kills.has_ended(user.hash, user.tag, moved.of_move)) =>
+            {
+                Some(Merged::Changed)
+            }
             Ordering::Greater if !same_move => Some(Merged::TheirsIsLater),
             Ordering::Less if user.host != host && !same_move => Some(Merged::OursIsLater),
             _ => None,
@@ -403,7 +454,8 @@ impl Director {
         let generation = self.believed(moved.generation);
         let user =
             User { hash, tag, host, timestamp_secs, weak, killing: false, generation: generation.unwrap_or_default() };
-        if generation.is_some() && moved.of_move.is_some() {
+        // A move that has ended here is not begun anew.
+        if generation.is_some() && moved.of_move.is_some() && !self.kills.has_ended(hash, tag, moved.of_move) {
             return (Merged::TheirsIsLater, user);
         }
         self.add_user(user, now);

@@ -295,3 +295,83 @@ fn a_neighbour_that_takes_nothing_is_told_once_of_each_move() {
         assert!(ends <= 8, "{stuck}: it has been said once that it is over: {:#?}", net.lines);
     }
 }
+
+/// Users of these nodes expire after so long.
+fn expire_after(net: &mut Net, nodes: usize, expire_secs: u32) {
+    for node in 1..=nodes {
+        let mut changed = configuration(node, nodes);
+        changed.tuning.user_expire_secs = expire_secs;
+        net.handle(node, Event::Reload(Box::new(changed)));
+    }
+}
+
+/// A user who moves is kept although his time has run out, and whoever hears of the move then takes part in it.
+#[test]
+fn a_member_that_joins_during_a_move_longer_than_users_are_kept_takes_part() {
+    let mut net = moving(3, b"", &[]);
+    expire_after(&mut net, 3, 20);
+    net.kill(3);
+    net.pass(secs(22));
+    let mut fresh = configuration(3, 3);
+    fresh.tuning.user_expire_secs = 20;
+    net.start_node(3, fresh);
+    net.run();
+    net.wait_synced(3);
+    assert_eq!(net.lookup(3, "jane"), "", "she is let in during her move");
+    net.answer_all_ipc(b"+1\n");
+    net.pass(secs(1));
+    net.answer_all_ipc(b"+0\n");
+    net.pass(secs(5));
+    for node in 1..=3 {
+        assert_eq!(
+            net.lookup(node, "jane"),
+            "127.0.2.1",
+            "node {node}: her time was over long ago, so the hash decides"
+        );
+    }
+}
+
+/// A move that takes longer than users are kept may end on one director before the others, and she is somewhere else then: they know
+/// that when it ends for them.
+#[test]
+fn what_others_say_of_a_user_who_expires_during_his_move_counts_when_it_ends() {
+    let mut net = moving(3, b"", &[]);
+    expire_after(&mut net, 3, 20);
+    net.pass(secs(25));
+    let line = format!("USER\t{JANE}\t127.0.2.3\t{}\n", net.now.unix_secs);
+    let link = net.nodes[&3].ring.left.unwrap();
+    net.handle(3, Event::Received { connection: link, bytes: line.as_bytes() });
+    net.run();
+    assert!(net.admin(3, &format!("USER-LOOKUP\t{JANE}\n")).starts_with("127.0.2.4\t"), "the move stands");
+    net.pass(secs(6));
+    assert_eq!(net.lookup(3, "jane"), "127.0.2.3");
+    assert_eq!(net.lookup(1, "jane"), "127.0.2.3");
+}
+
+/// Found by the simulator (seed 470 of 30 minutes): a director begins a move anew that all others have given up, and tells them so. They
+/// do not begin it as well: those who do not know the user any more take what it says, and those who have put him elsewhere since keep him there.
+#[test]
+fn a_move_that_has_ended_is_not_begun_anew_because_another_tells_of_it() {
+    for placed_since in [false, true] {
+        let mut net = moving(3, b"+1\n", &[]);
+        expire_after(&mut net, 3, 20);
+        assert_moved_within(&mut net, 1..=3, 5);
+        let said = net.lines.iter().find_map(|line| line.strip_prefix("1>2 USER-MOVE\t")).expect("it has moved her");
+        let seq = said.split('\t').nth(2).expect("it has a number").to_owned();
+        net.pass(secs(26));
+        // No kick ends from now on.
+        net.ipc_answer = Some(b"");
+        if placed_since {
+            assert_eq!(net.lookup(3, "jane"), "127.0.2.1");
+        }
+        net.lines.clear();
+        let line = format!("USER\t{JANE}\t127.0.2.4\t{}\t1\t127.0.1.1\t9090\t{seq}\n", net.now.unix_secs);
+        let link = net.nodes[&3].ring.left.unwrap();
+        net.handle(3, Event::Received { connection: link, bytes: line.as_bytes() });
+        net.run();
+        let backend = if placed_since { "127.0.2.1" } else { "127.0.2.4" };
+        assert_eq!(net.lookup(3, "jane"), backend);
+        let answer = format!("3>2 USER\t{JANE}\t127.0.2.1\t{}\t2", net.now.unix_secs);
+        assert_eq!(net.lines.contains(&answer), placed_since, "it says that its own is later: {:#?}", net.lines);
+    }
+}

@@ -201,6 +201,34 @@ fn a_command_waits_for_an_unsynced_ring_and_is_done_although_its_client_has_left
     }
 }
 
+/// Admin protocol, "Waiting for the ring".
+#[test]
+fn commands_that_wait_for_the_ring_run_in_the_order_in_which_they_came() {
+    let mut net = Net::synced(3);
+    net.cut(1, 2);
+    net.cut(1, 3);
+    let [other, one] = [(); 2].map(|()| net.connect(1, Role::Admin));
+    let said = [
+        (other, "VERSION\tdirector-doveadm\t1\t0\nHOST-SET\t127.0.2.1\t7\n"),
+        (one, "VERSION\tdirector-doveadm\t1\t0\nDIRECTOR-REMOVE\t127.0.1.3\nHOST-SET\t127.0.2.3\t7\n"),
+        (other, "DIRECTOR-ADD\t127.0.1.3\nHOST-SET\t127.0.2.3\t6\n"),
+    ];
+    for (end, commands) in said {
+        net.say(end, commands);
+    }
+    net.cut.clear();
+    net.pass(secs(10));
+    assert_eq!(net.hear(one), "VERSION\tdirector-doveadm\t1\t0\nOK\nOK\n");
+    assert_eq!(net.hear(other), "VERSION\tdirector-doveadm\t1\t0\nOK\nOK\nOK\n");
+    for node in 1..=3 {
+        net.wait_synced(node);
+        let members = net.admin(node, "DIRECTOR-LIST\n");
+        assert!(members.contains("127.0.1.3\t9090\t"), "{node}: {members}");
+        let hosts = net.admin(node, "HOST-LIST\n");
+        assert!(hosts.starts_with("127.0.2.1\t7\t0\t\tU\t0\n127.0.2.2\t100\t0\t\tU\t0\n127.0.2.3\t6\t"), "{hosts}");
+    }
+}
+
 #[test]
 fn a_command_that_waits_in_vain_says_so_after_30_seconds() {
     let mut net = Net::synced(3);
@@ -444,6 +472,28 @@ fn members_are_added_and_removed() {
     assert_eq!(net.admin(2, "DIRECTOR-ADD\t127.0.1.3\t9090\n"), "OK\n");
     net.start_node(3, configuration(3, 3));
     net.run();
+    for node in 1..=3 {
+        net.wait_synced(node);
+        assert!(net.admin(node, "DIRECTOR-LIST\n").contains("127.0.1.3\t9090\t"));
+    }
+}
+
+/// A director that is known already may be on its way out: another operator has just had it removed elsewhere.
+#[test]
+fn whoever_was_told_that_a_director_is_added_finds_it_in_the_ring() {
+    let mut net = Net::synced(3);
+    let [remove, add] = [2, 1].map(|node| net.connect(node, Role::Admin));
+    let version = "VERSION\tdirector-doveadm\t1\t0\n";
+    for (end, command) in [(remove, "DIRECTOR-REMOVE\t127.0.1.3\n"), (add, "DIRECTOR-ADD\t127.0.1.3\n")] {
+        net.handle(end.0, Event::Received { connection: end.1, bytes: format!("{version}{command}").as_bytes() });
+    }
+    net.run();
+    net.pass(secs(5));
+    assert_eq!(net.hear(remove), format!("{version}OK\n"));
+    assert_eq!(net.hear(add), format!("{version}director is being removed - try again later\n"));
+    assert!(!net.admin(1, "DIRECTOR-LIST\n").contains("127.0.1.3\t"));
+    assert_eq!(net.admin(1, "DIRECTOR-ADD\t127.0.1.3\n"), "OK\n");
+    net.pass(secs(10));
     for node in 1..=3 {
         net.wait_synced(node);
         assert!(net.admin(node, "DIRECTOR-LIST\n").contains("127.0.1.3\t9090\t"));

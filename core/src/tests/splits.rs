@@ -69,6 +69,43 @@ fn after_a_split_a_user_of_both_halves_is_on_the_lower_backend_and_kicked_elsewh
     }
 }
 
+/// A director that starts comes between two that have served apart, and hears of the backends of both before it has synced with either:
+/// it must not take the one's for the other's, and forget the users on what that one has not.
+#[test]
+fn a_director_that_starts_between_two_rings_joins_both_with_their_backends_and_users() {
+    let mut net = Net::start(0);
+    net.cut.insert((1, 2));
+    net.start_node(2, configuration(2, 3));
+    net.run();
+    net.pass(secs(30));
+    assert_eq!(net.lookup(2, "joe@example.com"), "127.0.2.3", "it serves alone");
+    net.start_node(1, configuration(1, 3));
+    net.run();
+    // The third, of another ring, connects, but does not pass on any SYNC.
+    let link = net.connect_from(1, Role::Ring, Some(address(3)));
+    let stamp = net.now.unix_secs;
+    net.say(
+        link,
+        &format!(
+            "VERSION\tdirector\t1\t10\nME\t127.0.1.3\t9090\t{stamp}\nHOST-HAND-START\t1\n\
+             HOST\t127.0.2.2\t100\t\tU0\t\nHOST\t127.0.2.9\t100\t\tU0\t\nHOST-HAND-END\t1\n\
+             U\t{JANE}\t127.0.2.9\t{stamp}\nOPTIONS\tconsistent-hashing\nDONE\n"
+        ),
+    );
+    let hosts = net.admin(1, "HOST-LIST\n");
+    assert_eq!(hosts, "127.0.2.2\t100\t0\t\tU\t0\n127.0.2.9\t100\t1\t\tU\t0\n\n", "it has taken over that ring's");
+    net.cut.clear();
+    net.pass(secs(10));
+    for node in 1..=2 {
+        let hosts = net.admin(node, "HOST-LIST\n");
+        assert_eq!(hosts.lines().filter(|line| !line.is_empty()).count(), 6, "node {node} has those of both: {hosts}");
+        for (hash, backend) in [(JANE, "127.0.2.9"), (4_122_540_896, "127.0.2.3")] {
+            let user = net.admin(node, &format!("USER-LOOKUP\t{hash}\n"));
+            assert!(user.starts_with(&format!("{backend}\t")), "node {node} says {user}");
+        }
+    }
+}
+
 /// What comes with a handshake goes on only if it is news: a link that breaks and comes back costs what it did.
 #[test]
 fn a_handshake_without_news_is_told_to_nobody() {

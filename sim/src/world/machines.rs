@@ -31,8 +31,8 @@ pub(super) struct Machine {
     pub(super) incarnation: u32,
     /// Whether operators want it in the ring.
     pub(super) listed: bool,
-    /// Whether it was brought back, and nobody in the ring has said OK to that yet: nobody lets it in.
-    pub(super) awaited: bool,
+    /// Since when it has been wanted back, if nobody in the ring has said OK to that yet: nobody lets it in.
+    pub(super) awaited_since: Option<u64>,
     /// Whether it was ever out of it.
     pub(super) was_out: bool,
     /// Whether operators have stopped it.
@@ -68,7 +68,7 @@ impl Machine {
             core: None,
             incarnation: 0,
             listed: true,
-            awaited: false,
+            awaited_since: None,
             was_out: false,
             stopped: false,
             powered: true,
@@ -410,6 +410,7 @@ impl World {
         let (now, trace, name, is_ring) = (self.now, &mut self.trace, &socket.name, socket.is_ring);
         let messages = &mut self.messages;
         let (mut lines, mut floods) = (0, Vec::new());
+        let mut removed = Vec::new();
         let backends = &mut self.backends;
         socket.sent.each(&bytes, |line| {
             trace.said(now, name, Place(director), Way::Sent, line);
@@ -418,9 +419,13 @@ impl World {
                 lines += 1;
                 messages.sent(line, now);
                 floods.extend(machine.flood.sent(line, now).err());
+                removed.extend(removed_member(line));
             }
         });
         self.statistics.ring_lines += lines;
+        for member in removed {
+            self.removal_told(director, member);
+        }
         for error in floods {
             self.violate(invariants::flood::NAME, format!("{} {error}", Place(director)));
             // It would go on, and with it the run, for ever slower.
@@ -547,6 +552,7 @@ impl World {
             self.network.abandon(link, side);
         }
         self.stop_programs(director);
+        self.removals.died(director);
         self.director_died(director);
     }
 
@@ -566,4 +572,10 @@ impl std::fmt::Display for Place {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(formatter, "d{}", self.0 + 1)
     }
+}
+
+/// The member that a DIRECTOR-REMOVE names.
+fn removed_member(line: &[u8]) -> Option<SocketAddr> {
+    let (ip, port) = std::str::from_utf8(line.strip_prefix(b"DIRECTOR-REMOVE\t")?).ok()?.split_once('\t')?;
+    Some(SocketAddr::new(ip.parse().ok()?, port.parse().ok()?))
 }

@@ -10,6 +10,7 @@ use director_core::wire::ring::minor;
 
 use super::machines::Place;
 use super::{Happening, World};
+use crate::invariants::answers::is_late;
 use crate::operators::Errand;
 use crate::plan::SECOND;
 use crate::views::View;
@@ -20,6 +21,53 @@ const RESTORE_SECS: [u64; 4] = [0, START_SECS, 15, 40];
 const START_SECS: u64 = 3;
 /// An operator whose DIRECTOR-ADD was not answered with OK goes to another director after so long.
 const ADD_AGAIN_MICROS: u64 = 10 * SECOND;
+/// A director that was asked for a DIRECTOR-REMOVE has done it after so long, or never does: a command waits for the ring
+/// for 30 s (admin protocol, "Waiting for the ring").
+const REMOVAL_MAX_MICROS: u64 = 31 * SECOND;
+
+/// DIRECTOR-REMOVEs that directors were asked for and that may not be done yet.
+#[derive(Debug, Default)]
+pub(super) struct Removals {
+    waiting: Vec<Removal>,
+}
+
+#[derive(Debug)]
+struct Removal {
+    asked: usize,
+    named: SocketAddr,
+    asked_micros: u64,
+    /// How long the asked director's process had stood still until then: such time does not count.
+    paused_micros: u64,
+}
+
+impl Removals {
+    /// A director is asked to remove another.
+    pub(super) fn ask(&mut self, asked: usize, named: SocketAddr, asked_micros: u64, paused_micros: u64) {
+        self.waiting.retain(|removal| (removal.asked, removal.named) != (asked, named));
+        self.waiting.push(Removal { asked, named, asked_micros, paused_micros });
+    }
+
+    /// A director has told others that another is removed. Returns whether it had been asked for that, not too long ago,
+    /// and has not done so before.
+    fn is_done(&mut self, asked: usize, named: SocketAddr, now: u64, paused_micros: u64) -> bool {
+        let place = self.waiting.iter().position(|removal| (removal.asked, removal.named) == (asked, named));
+        let removal = place.map(|place| self.waiting.swap_remove(place));
+        removal.is_some_and(|removal| {
+            !is_late(removal.asked_micros, now, paused_micros - removal.paused_micros, REMOVAL_MAX_MICROS)
+        })
+    }
+
+    /// A director says OK to adding another, as it was asked then: it has done all that it was asked for before.
+    fn added(&mut self, asked: usize, named: SocketAddr, asked_micros: u64) {
+        self.waiting
+            .retain(|removal| (removal.asked, removal.named) != (asked, named) || removal.asked_micros > asked_micros);
+    }
+
+    /// A director's process has died, and with it what waited there.
+    pub(super) fn died(&mut self, asked: usize) {
+        self.waiting.retain(|removal| removal.asked != asked);
+    }
+}
 
 impl World {
     /// The last director is not in the ring at first, if the plan has it so.
@@ -56,7 +104,7 @@ impl World {
     pub(super) fn restore_members(&mut self) {
         for machine in &mut self.machines {
             machine.listed = true;
-            machine.awaited = false;
+            machine.awaited_since = None;
         }
         self.reach_changed();
         for secs in RESTORE_SECS {
@@ -142,13 +190,13 @@ impl World {
     }
 
     fn bring_back(&mut self, director: usize) {
-        let others: Vec<usize> = (0..self.machines.len()).filter(|&n| self.machines[n].listed).collect();
+        let has_others = (0..self.machines.len()).any(|n| self.machines[n].listed);
         let address = self.machines[director].address;
         self.machines[director].listed = true;
         self.machines[director].stopped = false;
         self.trace.line(self.now, "operator", format_args!("brings {} back", Place(director)));
         // Its own ring may have forgotten it, and drops its connections until it is told.
-        self.machines[director].awaited = !others.is_empty();
+        self.machines[director].awaited_since = has_others.then_some(self.now);
         self.schedule(self.now + ADD_AGAIN_MICROS, Happening::AddAgain { director });
         self.reach_changed();
         let command = Command::DirectorAdd { ip: address.ip(), port: Some(address.port()) };
@@ -157,21 +205,36 @@ impl World {
             if step == start_at {
                 self.schedule(self.now, Happening::Start { director });
             }
-            if step == add_at && !others.is_empty() {
-                let asked = others[self.random.index(others.len())];
+            if step == add_at
+                && let Some(asked) = self.draw_introducer(director)
+            {
                 self.ask(asked, vec![command.clone()]);
             }
         }
     }
 
-    /// Operators have asked for a director to be added, and were answered with OK or not.
+    /// Whom operators ask to let a director in: one that is in the ring itself, for all that they know, if there is any.
+    fn draw_introducer(&mut self, director: usize) -> Option<usize> {
+        let others: Vec<usize> =
+            (0..self.machines.len()).filter(|&n| n != director && self.machines[n].listed).collect();
+        if others.is_empty() {
+            return None;
+        }
+        let drawn = self.random.index(others.len());
+        let is_in = |n: &usize| self.machines[*n].awaited_since.is_none();
+        others[drawn..].iter().chain(&others[..drawn]).copied().find(is_in).or(Some(others[drawn]))
+    }
+
+    /// Operators have asked for a director to be added, and were answered with OK or not. An answer to what was asked before
+    /// it was taken out does not count.
     pub(super) fn added(&mut self, errand: &Errand) {
-        for command in &errand.commands {
+        for (command, answer) in errand.commands.iter().zip(&errand.answers) {
             if let Command::DirectorAdd { ip, .. } = command
-                && !errand.timed_out
+                && answer == "OK"
                 && let Some(machine) = self.machines.iter_mut().find(|machine| machine.address.ip() == *ip)
             {
-                machine.awaited = false;
+                self.removals.added(errand.director, machine.address, errand.asked_micros);
+                machine.awaited_since.take_if(|since| errand.asked_micros >= *since);
             }
         }
         self.reach_changed();
@@ -180,23 +243,38 @@ impl World {
     /// Nobody may have said OK to a director that was brought back: operators ask somebody else.
     pub(super) fn add_again(&mut self, director: usize) {
         let machine = &self.machines[director];
-        if self.calm || !machine.awaited || !machine.listed {
+        if self.calm || machine.awaited_since.is_none() || !machine.listed {
             return;
         }
         let address = machine.address;
-        let others: Vec<usize> =
-            (0..self.machines.len()).filter(|&n| n != director && self.machines[n].listed).collect();
-        if !others.is_empty() {
-            let asked = others[self.random.index(others.len())];
+        if let Some(asked) = self.draw_introducer(director) {
             self.ask(asked, vec![Command::DirectorAdd { ip: address.ip(), port: Some(address.port()) }]);
         }
         self.schedule(self.now + ADD_AGAIN_MICROS, Happening::AddAgain { director });
     }
 
+    /// A director has told others that another is removed. If it was asked for that, has waited for the ring, and operators
+    /// have brought the other back meanwhile, that one is out again. They see it on their list, and ask once more.
+    pub(super) fn removal_told(&mut self, asked: usize, named: SocketAddr) {
+        let paused_micros = self.machines[asked].paused_total_micros(self.now);
+        if !self.removals.is_done(asked, named, self.now, paused_micros) || self.calm {
+            return;
+        }
+        let Some(director) = self.machines.iter().position(|machine| machine.address == named) else { return };
+        if !self.machines[director].listed {
+            return;
+        }
+        self.trace.line(self.now, "operator", format_args!("sees that {} is out again", Place(director)));
+        if self.machines[director].awaited_since.replace(self.now).is_none() {
+            self.schedule(self.now + ADD_AGAIN_MICROS, Happening::AddAgain { director });
+        }
+        self.reach_changed();
+    }
+
     fn mark_out(&mut self, director: usize) {
         self.trace.line(self.now, "operator", format_args!("takes {} out of the ring", Place(director)));
         self.machines[director].listed = false;
-        self.machines[director].awaited = false;
+        self.machines[director].awaited_since = None;
         self.machines[director].was_out = true;
         self.reach_changed();
     }
@@ -215,5 +293,40 @@ impl World {
         self.machines[director].stopped = true;
         self.clients.close_all_of(director);
         self.shut_down(director);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_removal_is_done_once_and_within_the_time_that_a_command_waits() {
+        let [named, other] = ["10.1.0.5:9090", "10.1.0.4:9090"].map(|address| address.parse().unwrap());
+        for (asked, told, after_micros, paused_micros, is_done) in [
+            (1, named, REMOVAL_MAX_MICROS, 0, true),
+            (1, named, REMOVAL_MAX_MICROS + 1, 0, false),
+            (1, named, REMOVAL_MAX_MICROS + 1, 1, true),
+            (2, named, 1, 0, false),
+            (1, other, 1, 0, false),
+        ] {
+            let mut removals = Removals::default();
+            removals.ask(1, named, 7, 3);
+            let mut tell = || removals.is_done(asked, told, 7 + after_micros, 3 + paused_micros);
+            assert_eq!((tell(), tell()), (is_done, false), "{asked} {told} {after_micros} {paused_micros}");
+        }
+        let ended_by: [(&str, fn(&mut Removals), bool); 5] = [
+            ("nothing", |_| (), true),
+            ("its death", |removals| removals.died(1), false),
+            ("another's death", |removals| removals.died(2), true),
+            ("a later DIRECTOR-ADD", |removals| removals.added(1, removals.waiting[0].named, 8), false),
+            ("an earlier DIRECTOR-ADD", |removals| removals.added(1, removals.waiting[0].named, 6), true),
+        ];
+        for (what, end, is_done) in ended_by {
+            let mut removals = Removals::default();
+            removals.ask(1, named, 7, 0);
+            end(&mut removals);
+            assert_eq!(removals.is_done(1, named, 9, 0), is_done, "{what}");
+        }
     }
 }

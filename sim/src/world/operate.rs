@@ -41,6 +41,14 @@ impl World {
         }
         self.witness_orders(&commands, self.now);
         let paused = self.machines[director].paused_total_micros(self.now);
+        for command in &commands {
+            if let Command::DirectorRemove { ip, .. } = command
+                && let Some(named) =
+                    self.machines.iter().map(|machine| machine.address).find(|address| address.ip() == *ip)
+            {
+                self.removals.ask(director, named, self.now, paused);
+            }
+        }
         self.changes.asked(link, &commands, self.now);
         let lines = self.operators.ask(director, link, commands, self.now, paused);
         self.say(link, lines);

@@ -17,7 +17,7 @@ impl World {
             .map(|machine| Condition {
                 alive: machine.core.is_some(),
                 moves: machine.paused_until <= self.now,
-                removed: !machine.listed || machine.awaited,
+                removed: !machine.listed || machine.awaited_since.is_some(),
             })
             .collect();
         let network = &self.network;
