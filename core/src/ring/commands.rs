@@ -362,7 +362,10 @@ impl Director {
             }
             return;
         };
-        let Some((number, forward)) = self.merge_host(id, number, line, None, now) else { return };
+        let Some((number, forward)) = self.merge_host(id, number, line, None, now) else {
+            self.pass_known_host(&Line::Host { origin, host: line.clone() }, source);
+            return;
+        };
         match forward {
             MergedHost::Theirs => {
                 let host = HostLine { updown: self.host_line(number).and_then(|host| host.updown), ..line.clone() };
@@ -371,6 +374,24 @@ impl Director {
             MergedHost::Ours => self.originate_host(number),
         }
         self.host_changed(number, now);
+    }
+
+    /// Sends a HOST on although it is no news here. It has a number: what comes after it would overtake it where it ends, and
+    /// those behind us would take it for seen when it comes to them another way.
+    fn pass_known_host(&mut self, line: &Line<'_>, source: Option<SocketAddr>) {
+        for id in self.ring.links.clone() {
+            if source.is_none() || self.link(id).is_some_and(|link| link.member != source) {
+                self.tell_known_host(id, line);
+            }
+        }
+    }
+
+    /// Sends a HOST to one link for the sake of its number.
+    fn tell_known_host(&mut self, id: ConnectionId, line: &Line<'_>) {
+        let takes = self.link(id).and_then(|link| link.minor).is_some_and(|peer| peer >= minor::HOST_EVERYWHERE);
+        if takes && self.connections.is_established(id) {
+            self.send(id, line);
+        }
     }
 
     /// Takes what a line says of a known host, live or in a handshake. `None`: nothing new. Else the host's number, which
@@ -548,14 +569,15 @@ impl Director {
             Some(number) => self.merge_host(id, number, line, Some(mode), now),
         };
         let Some((number, merged)) = taken else { return Ok(()) };
-        match merged {
-            MergedHost::Theirs => {
-                if let Some(host) = self.host_line(number) {
-                    let origin = self.new_origin();
-                    self.broadcast(&Line::Host { origin, host }, Except::Member(source));
+        if let Some(host) = self.host_line(number) {
+            let line = Line::Host { origin: self.new_origin(), host };
+            match merged {
+                MergedHost::Theirs => {
+                    self.broadcast(&line, Except::Member(source));
+                    self.tell_known_host(id, &line);
                 }
+                MergedHost::Ours => self.broadcast(&line, Except::Nobody),
             }
-            MergedHost::Ours => self.originate_host(number),
         }
         self.host_changed(number, now);
         Ok(())

@@ -170,3 +170,33 @@ fn a_backend_that_one_has_alone_is_told_to_a_ring_that_hides_the_hosts_hash() {
         assert_all_say(&mut net, 5, "127.0.2.9", "100  U", &format!("older: {older:?}"));
     }
 }
+
+/// Numbers are remembered by the highest: what is not sent on everywhere is overtaken by what comes after it, and dropped as seen
+/// where it comes another way. So a change goes on also from where it is no news, and to whoever has told of it in a handshake.
+#[test]
+fn a_change_of_a_backend_goes_everywhere_before_what_comes_after_it() {
+    let mut net = Net::synced(3);
+    let link = net.nodes[&1].ring.right.unwrap();
+    net.lines.clear();
+    let known = "HOST\t127.0.1.2\t9090\t900\t127.0.2.1\t100\t\tU0\t\n";
+    let kick = "USER-KICK\t127.0.1.2\t9090\t901\tjane\n";
+    net.handle(1, Event::Received { connection: link, bytes: format!("{known}{kick}").as_bytes() });
+    net.run();
+    let place = |net: &Net, what: &str| net.lines.iter().position(|line| line == what.trim_end_matches('\n'));
+    let [first, second] = [known, kick].map(|line| place(&net, &format!("1>3 {line}")));
+    assert!(first.is_some() && first < second, "{:#?}", net.lines);
+    assert_eq!(net.lines.iter().filter(|line| line.contains(" HOST\t")).count(), 2, "once: {:#?}", net.lines);
+
+    let mut net = Net::start(0);
+    net.start_node(1, configuration(1, 2));
+    net.run();
+    net.pass(secs(25));
+    let end = net.connect_from(1, Role::Ring, Some(address(2)));
+    let stamp = net.now.unix_secs;
+    let handshake = "HOST-HAND-START\t1\nHOST\t127.0.2.9\t100\t\tU0\t\nHOST-HAND-END\t1\n";
+    net.say(end, &format!("VERSION\tdirector\t1\t10\nME\t127.0.1.2\t9090\t{stamp}\n{handshake}"));
+    let heard = net.hear(end);
+    let told =
+        heard.lines().filter(|line| line.starts_with("HOST\t127.0.1.1\t9090\t") && line.contains("\t127.0.2.9\t"));
+    assert_eq!(told.count(), 1, "{heard}");
+}

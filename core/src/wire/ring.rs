@@ -48,6 +48,8 @@ pub mod minor {
     pub const KILL_NAMES: u32 = 10;
     /// DIRECTOR has a name: our own extension.
     pub const DIRECTOR_NAMES: u32 = 10;
+    /// HOST goes everywhere, also from where it is no news: our own extension.
+    pub const HOST_EVERYWHERE: u32 = 10;
 }
 
 /// Who originated a command, and its number there (ring protocol, "Sequence numbers").

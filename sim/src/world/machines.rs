@@ -455,7 +455,7 @@ impl World {
         socket.received.each(bytes, |line| {
             trace.said(now, name, Place(director), Way::Received, line);
             if is_ring {
-                backends.heard(director, line, clock_secs, now);
+                backends.heard_on(connection, director, line, clock_secs, now);
                 if line == b"DONE" {
                     changes.joined(now);
                 }

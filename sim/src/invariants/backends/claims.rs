@@ -64,6 +64,12 @@ pub struct Claims {
     backends: Vec<Option<BTreeSet<IpAddr>>>,
     /// The live HOST lines that each has seen: whose, and the number.
     hosts_seen: Vec<BTreeSet<(SocketAddr, u32)>>,
+    /// The tags of backends in configurations.
+    configured_tags: BTreeMap<IpAddr, Vec<u8>>,
+    /// The tag with which each director has seen each backend last.
+    tags: Vec<BTreeMap<IpAddr, Vec<u8>>>,
+    /// The backend that one has just seen with another tag.
+    retagged: Option<IpAddr>,
 }
 
 impl Claims {
@@ -76,11 +82,22 @@ impl Claims {
             expire_secs: expire_secs.into(),
             backends: vec![None; directors],
             hosts_seen: vec![BTreeSet::new(); directors],
+            configured_tags: BTreeMap::new(),
+            tags: vec![BTreeMap::new(); directors],
+            retagged: None,
         }
+    }
+
+    /// With these tags of the backends in configurations.
+    pub fn with_tags(mut self, backends: Vec<(IpAddr, &str)>) -> Self {
+        self.configured_tags = backends.into_iter().map(|(backend, tag)| (backend, tag.into())).collect();
+        self
     }
 
     /// A director starts again, with these backends in its configuration.
     pub fn forget(&mut self, director: usize, backends: BTreeSet<IpAddr>) {
+        let configured = self.configured_tags.iter().filter(|(backend, _)| backends.contains(*backend));
+        self.tags[director] = configured.map(|(backend, tag)| (*backend, tag.clone())).collect();
         self.backends[director] = Some(backends);
         self.hosts_seen[director].clear();
         self.told[director].iter_mut().for_each(Vec::clear);
@@ -99,7 +116,33 @@ impl Claims {
         if let Some(backends) = &mut self.backends[director] {
             backends.remove(&backend);
         }
+        self.tags[director].remove(&backend);
         self.flush(director, backend);
+    }
+
+    /// A director takes over these backends, and has no others then.
+    pub fn keep_only(&mut self, director: usize, backends: &BTreeSet<IpAddr>) {
+        let gone: Vec<IpAddr> = match &self.backends[director] {
+            Some(known) => known.difference(backends).copied().collect(),
+            None => Vec::new(),
+        };
+        for backend in gone {
+            self.remove(director, backend);
+        }
+    }
+
+    /// A director sees a backend with that tag.
+    fn see_tag(&mut self, director: usize, backend: IpAddr, tag: Option<&[u8]>) {
+        if let Some(tag) = tag
+            && self.tags[director].insert(backend, tag.to_vec()).is_some_and(|before| before != tag)
+        {
+            self.retagged = Some(backend);
+        }
+    }
+
+    /// The backend that a director has seen with another tag in the last line that it has heard or said.
+    pub fn take_retagged(&mut self) -> Option<IpAddr> {
+        self.retagged.take()
     }
 
     /// A director forgets who is on a backend.
@@ -172,6 +215,10 @@ impl Claims {
             && let Some(backend) = words.next().and_then(read)
         {
             self.seen_at(director, user, backend, now);
+        } else if let Some(host) = line.strip_prefix(b"HOST\t")
+            && let Some(host) = Host::read(host)
+        {
+            self.see_tag(director, host.backend, host.tag);
         }
     }
 
@@ -211,20 +258,13 @@ impl Claims {
             b"USER-WEAK" => (3, false),
             b"USER-MOVE" => (3, true),
             b"HOST" => {
-                // Of a handshake, or live: then a copy of what was here before is no news.
-                let (first, port, seq) = (words.next()?, words.next(), words.next());
-                let live = words.next().and_then(read).zip(port.and_then(read)).zip(seq.and_then(read));
-                let backend = match live {
-                    Some(((backend, port), seq)) => {
-                        let of: (SocketAddr, u32) = (SocketAddr::new(read(first)?, port), seq);
-                        if !self.hosts_seen[director].insert(of) {
-                            return None;
-                        }
-                        backend
-                    }
-                    None => read(first)?,
-                };
-                self.add(director, backend);
+                let host = Host::read(line.strip_prefix(b"HOST\t")?)?;
+                // A copy of what was here before is no news.
+                if host.of.is_some_and(|of| !self.hosts_seen[director].insert(of)) {
+                    return None;
+                }
+                self.add(director, host.backend);
+                self.see_tag(director, host.backend, host.tag);
                 return None;
             }
             b"HOST-REMOVE" | b"HOST-FLUSH" => {
@@ -283,6 +323,30 @@ impl Claims {
     /// The same, expired or not.
     pub fn told(&self, director: usize, user: usize, backend: IpAddr) -> Option<Claim> {
         self.told[director][user].iter().find(|claim| claim.backend == backend).copied()
+    }
+}
+
+/// What HOST says.
+struct Host<'a> {
+    /// Whose it is, and its number there. `None`: it is of a handshake.
+    of: Option<(SocketAddr, u32)>,
+    backend: IpAddr,
+    /// `None`: it does not say so.
+    tag: Option<&'a [u8]>,
+}
+
+impl<'a> Host<'a> {
+    /// Reads what comes after the line's first word.
+    fn read(words: &'a [u8]) -> Option<Self> {
+        let words: Vec<&[u8]> = words.split(|&byte| byte == b'\t').collect();
+        let word = |n: usize| words.get(n).copied();
+        match word(3).and_then(read) {
+            Some(backend) => {
+                let address = SocketAddr::new(read(word(0)?)?, read(word(1)?)?);
+                Some(Self { of: Some((address, read(word(2)?)?)), backend, tag: word(5) })
+            }
+            None => Some(Self { of: None, backend: read(word(0)?)?, tag: word(2) }),
+        }
     }
 }
 
@@ -370,6 +434,42 @@ mod tests {
             claims.hear(0, b"USER\t7\t10.2.0.1\t45", 50, 2);
             assert_eq!(claims.held(0, 0, backend, 50).is_some(), is_known, "{told:?}");
         }
+    }
+
+    #[test]
+    fn a_backend_with_another_tag_than_before_is_noticed_once_by_each() {
+        let backend: IpAddr = "10.2.0.1".parse().unwrap();
+        let mut claims = Claims::new(2, &[7], 20).with_tags(vec![(backend, "")]);
+        claims.forget(0, BTreeSet::from([backend]));
+        claims.forget(1, BTreeSet::new());
+        for (director, line, is_another) in [
+            (0, "HOST\t10.2.0.1\t100\t\tU0\t", false),
+            (1, "HOST\t10.2.0.1\t100\tblue\tU0\t", false),
+            (0, "HOST\t10.1.0.1\t9090\t6\t10.2.0.1\t100\tblue\tU0\t", true),
+            (0, "HOST\t10.1.0.1\t9090\t7\t10.2.0.1\t50\tblue\tU0\t", false),
+            (0, "HOST\t10.1.0.1\t9090\t8\t10.2.0.1\t50", false),
+            (0, "HOST-REMOVE\t10.1.0.1\t9090\t9\t10.2.0.1", false),
+            (0, "HOST\t10.1.0.1\t9090\t10\t10.2.0.1\t50\t\tU0\t", false),
+            (0, "HOST\t10.1.0.1\t9090\t6\t10.2.0.1\t100\tblue\tU0\t", false),
+        ] {
+            claims.hear(director, line.as_bytes(), 50, 1);
+            assert_eq!(claims.take_retagged(), is_another.then_some(backend), "{line}");
+        }
+        claims.say(0, b"HOST\t10.1.0.2\t9090\t1\t10.2.0.1\t50\tblue\tU0\t", 2);
+        assert_eq!(claims.take_retagged(), Some(backend), "it settles on that");
+        assert_eq!(claims.take_retagged(), None);
+    }
+
+    #[test]
+    fn who_takes_over_the_backends_of_a_ring_knows_nobody_on_another() {
+        let mut claims = Claims::new(1, &[7], 20);
+        let [kept, gone]: [IpAddr; 2] = ["10.2.0.1", "10.2.0.2"].map(|ip| ip.parse().unwrap());
+        claims.forget(0, BTreeSet::from([kept, gone]));
+        claims.hear(0, b"USER\t7\t10.2.0.1\t45", 50, 1);
+        claims.hear(0, b"USER\t7\t10.2.0.2\t45", 50, 1);
+        claims.keep_only(0, &BTreeSet::from([kept]));
+        assert!(claims.held(0, 0, kept, 50).is_some());
+        assert_eq!(claims.held(0, 0, gone, 50), None);
     }
 
     #[test]

@@ -30,8 +30,10 @@
 //! * **Clocks**: Z was told, but by its clock that has expired, and clocks are wrong in this run.
 //! * **Older member**: one speaks a version below 1.9, where USER has no timestamp, or (for moves) below 1.10.
 //! * **Operator**: users of the first backend were forgotten by order (HOST-FLUSH, HOST-REMOVE, a tag, a drain with
-//!   nowhere to go) after S began or the holder was told. Nobody is kicked then: it excuses S to its end. And a member that
-//!   was taken out of the ring is apart from the others until it is back.
+//!   nowhere to go) after S began or the holder was told. Nobody is kicked then: it excuses S to its end. If a backend was
+//!   given different tags, directors that meet settle on one, and forget its users where it was another: so that is like an
+//!   order, for as long as the news may go round. And a member that was taken out of the ring is apart from the others until
+//!   it is back.
 //!
 //! A director that is the only one of its half, for all that it knows, has nobody to tell of a move: no line does. But it
 //! asks for the user's sessions on *all* backends to be ended, which only moves do, and drains with nowhere to go (or on all
@@ -65,11 +67,13 @@
 
 pub mod cause;
 pub mod claims;
+pub mod handshakes;
 pub mod reach;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use director_core::ConnectionId;
 use director_core::wire::ring::Origin;
 
 use crate::clients::Session;
@@ -78,6 +82,7 @@ use crate::network::Passage;
 use crate::plan::{Fault, Plan, SECOND};
 pub use cause::Cause;
 use claims::{Claims, Kill, Moved};
+use handshakes::{Handshakes, Heard};
 use reach::{Condition, Gap, Reach};
 
 /// The name in reports.
@@ -134,6 +139,7 @@ impl Move {
 #[derive(Debug)]
 pub struct Backends {
     claims: Claims,
+    handshakes: Handshakes,
     directors: usize,
     /// When a link of each director last broke.
     broken: Vec<Option<u64>>,
@@ -155,7 +161,8 @@ impl Backends {
     /// Nobody was sent anywhere. `hashes` are those of the users.
     pub fn new(plan: &Plan, hashes: &[u32]) -> Self {
         Self {
-            claims: Claims::new(plan.directors, hashes, plan.expire_secs),
+            claims: Claims::new(plan.directors, hashes, plan.expire_secs).with_tags(plan.known_backends()),
+            handshakes: Handshakes::new(plan.directors),
             directors: plan.directors,
             broken: vec![None; plan.directors],
             ended: vec![Vec::new(); plan.directors],
@@ -199,6 +206,7 @@ impl Backends {
             *started = Some(now);
         }
         self.claims.forget(director, backends);
+        self.handshakes.starts(director);
         for known in self.moves.iter_mut().flatten() {
             known.heard[director] = None;
         }
@@ -214,9 +222,20 @@ impl Backends {
         self.claims.remove(director, backend);
     }
 
+    /// A line of another director has reached one, by that connection.
+    pub fn heard_on(&mut self, connection: ConnectionId, director: usize, line: &[u8], clock_secs: u64, now: u64) {
+        match self.handshakes.hear(director, connection, line) {
+            Heard::Ignored => return,
+            Heard::Only(backends) => self.claims.keep_only(director, &backends),
+            Heard::AsSaid => {}
+        }
+        self.heard(director, line, clock_secs, now);
+    }
+
     /// A line of another director has reached one.
     pub fn heard(&mut self, director: usize, line: &[u8], clock_secs: u64, now: u64) {
         let moved = self.claims.hear(director, line, clock_secs, now);
+        self.has_two_tags(now);
         match self.claims.kill(line) {
             Some(kill) => self.has_heard_of_kill(director, kill, now),
             None => self.has_moved(director, moved, line, now),
@@ -230,6 +249,16 @@ impl Backends {
             self.heard(director, line, clock_secs, now);
         } else {
             self.claims.say(director, line, now);
+            self.has_two_tags(now);
+            self.handshakes.say(director, line);
+        }
+    }
+
+    /// If a director has just seen a backend with another tag than before: its users are forgotten, by whoever hears of that.
+    fn has_two_tags(&mut self, now: u64) {
+        if let Some(backend) = self.claims.take_retagged() {
+            let until = self.orders.entry(backend).or_default();
+            *until = (*until).max(now + ORDER_MICROS.max(self.on_its_way_micros));
         }
     }
 
@@ -306,6 +335,7 @@ impl Backends {
             }
         }
         let clock_secs = moment.clocks_secs[new.director];
+        self.handshakes.serves(new.director);
         self.claims.note(new.director, new.user, new.backend, clock_secs, moment.now);
         result
     }
