@@ -315,7 +315,8 @@ mod tests {
             let mut tell = || removals.is_done(asked, told, 7 + after_micros, 3 + paused_micros);
             assert_eq!((tell(), tell()), (is_done, false), "{asked} {told} {after_micros} {paused_micros}");
         }
-        let ended_by: [(&str, fn(&mut Removals), bool); 5] = [
+        type End = fn(&mut Removals);
+        let ended_by: [(&str, End, bool); 5] = [
             ("nothing", |_| (), true),
             ("its death", |removals| removals.died(1), false),
             ("another's death", |removals| removals.died(2), true),

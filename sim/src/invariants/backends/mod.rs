@@ -13,8 +13,8 @@
 //!   most [`REJOIN_MICROS`] ago. Halves of a broken ring must both serve, and whoever does not move is given up by the
 //!   others, who must serve on. Lines go by links: where a path is cut or a machine has lost power, they swallow what is
 //!   sent on them, and until that is noticed whoever has no other is kept from those, too, whom it could reach.
-//! * **News on its way**: it was told itself so lately that the line may not have gone round yet: the network's longest
-//!   delay for each director, and what a slow reader adds. Resets and flapping lengthen this by nothing.
+//! * **News on its way**: it was told itself so lately, or Z has started so lately, that the line may not have gone round yet:
+//!   the network's longest delay for each director, and what a slow reader adds. Resets and flapping lengthen this by nothing.
 //!   And what has reached Z in the moment of its answer only was not what it answered from. A way on which
 //!   something has always waited for [`reach::LATE_MICROS`], because its reader is slow or there is more than the network takes, is
 //!   a **late** one, however long that lasts: if the holder could tell Z by such ways only, at some time since it was told, it
@@ -556,6 +556,9 @@ impl Backends {
         if self.was_ordered(session.backend, held.first_micros) {
             return Ok(Cause::Operator);
         }
+        // To who starts everything is news.
+        let started = self.ended[new.director].last().and_then(|(_, started)| *started);
+        let news_micros = news_micros.max(started.unwrap_or_default());
         let is_late = self.is_late(now, holder, new.director, news_micros);
         if is_late || now < news_micros + self.on_its_way_micros {
             return Ok(Cause::OnItsWay);
