@@ -314,10 +314,9 @@ impl Claims {
         self.told(director, user, backend).filter(|claim| claim.timestamp_secs + self.expire_secs > clock_secs)
     }
 
-    /// Whether a director was told that a user is on another backend than this, if by its clock that has not expired.
-    pub fn holds_other(&self, director: usize, user: usize, backend: IpAddr, clock_secs: u64) -> bool {
-        let mut others = self.told[director][user].iter().filter(|claim| claim.backend != backend);
-        others.any(|claim| claim.timestamp_secs + self.expire_secs > clock_secs)
+    /// Whether a director was told of a user, on whichever backend, and by its clock that has not expired.
+    pub fn knows(&self, director: usize, user: usize, clock_secs: u64) -> bool {
+        self.told[director][user].iter().any(|claim| claim.timestamp_secs + self.expire_secs > clock_secs)
     }
 
     /// The same, expired or not.

@@ -300,9 +300,9 @@ impl Backends {
     }
 
     /// A director asks for all of a user's sessions beside it to be ended, on whichever backend, or on all but one: it moves
-    /// him, or, if it knows of a session on another, has found him in conflict.
+    /// him, or, if it knows of him, has found him in conflict, or was told so.
     pub fn kicked_by(&mut self, director: usize, user: usize, except: Option<IpAddr>, clock_secs: u64, now: u64) {
-        if except.is_some_and(|except| self.claims.holds_other(director, user, except, clock_secs)) {
+        if except.is_some() && self.claims.knows(director, user, clock_secs) {
             return;
         }
         let told = self.moves[user].as_ref().filter(|known| now < known.started_micros.saturating_add(GIVE_UP_MICROS));
