@@ -132,6 +132,11 @@ impl Users {
         (!self.is_retired(slot)).then_some(UserSlot(slot))
     }
 
+    /// Whether there is a user, be he expired or retired. It looks at all that to find or add him takes.
+    pub(crate) fn contains(&self, hash: u32, tag: TagNumber) -> bool {
+        self.find_node(hash, tag).is_some()
+    }
+
     /// The user in a slot.
     pub fn get(&self, slot: UserSlot) -> User {
         let Node { hash, timestamp_secs, host, kind, .. } = self.order.nodes[slot.0];

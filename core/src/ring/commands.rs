@@ -11,6 +11,7 @@ use crate::director::Director;
 use crate::hosts::{Host, HostNumber};
 use crate::kick::{Command as Kick, Purpose};
 use crate::ring::link::{HostMode, Label, Refusal};
+use crate::ring::users::{Told, ToldUser};
 use crate::time::Now;
 use crate::timers::Timer;
 use crate::wire::ring::{HostLine, Line, MAJOR, Origin, UpDown, minor};
@@ -137,7 +138,8 @@ impl Director {
         let except = Except::Member(source);
         match line {
             Line::User { hash, host, timestamp_secs, moved } => {
-                self.user_received(id, hash, host, timestamp_secs, moved, now);
+                let told = Told::Live { timestamp_secs };
+                self.user_told(id, ToldUser { hash, host, told, moved }, now);
             }
             Line::UserWeak { origin, hash, host } => {
                 let seen = self.see(origin);

@@ -9,7 +9,7 @@ use crate::connections::{Kind, Phase};
 use crate::contract::ConnectionId;
 use crate::director::Director;
 use crate::ring::link::{Label, Refusal};
-use crate::ring::users::HandshakeUser;
+use crate::ring::users::{Told, ToldUser};
 use crate::time::Now;
 use crate::timers::Timer;
 use crate::wire::ring::{Line, MAJOR, NAME, minor};
@@ -29,7 +29,13 @@ const CLOCK_DIFFERENCE_MAX_SECS: u64 = 1;
 impl Director {
     /// What a line means at this point of the handshake; live commands are for [`Director::live_command`].
     pub(crate) fn link_command(&mut self, id: ConnectionId, line: Line<'_>, now: Now) -> Result<(), Refusal> {
+        if !matches!(line, Line::HandshakeUser { .. } | Line::User { .. }) {
+            self.merge_told_users(id, now);
+        }
         let link = self.link(id).expect("the link was there a moment ago");
+        if link.detached {
+            return Ok(());
+        }
         let (outgoing, versioned, me_received, done) =
             (link.outgoing, link.minor.is_some(), link.me_received, link.done);
         match line {
@@ -68,7 +74,8 @@ impl Director {
                 Ok(())
             }
             Line::HandshakeUser { hash, host, timestamp_secs, weak, moved } => {
-                self.handshake_user(id, HandshakeUser { hash, host, timestamp_secs, weak, moved }, now);
+                let told = Told::Handshake { timestamp_secs, weak };
+                self.user_told(id, ToldUser { hash, host, told, moved }, now);
                 Ok(())
             }
             Line::Options { options } => {

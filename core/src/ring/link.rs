@@ -379,7 +379,11 @@ impl Director {
         }
         let result = match Line::parse(line, link.minor.unwrap_or(self.tuning.ring_minor)) {
             Ok(parsed) => self.link_command(id, parsed, now),
-            Err(error) => Err(Refusal::protocol(error.to_string())),
+            Err(error) => {
+                let refusal = Refusal::protocol(error.to_string());
+                self.merge_told_users(id, now);
+                Err(refusal)
+            }
         };
         match result {
             Ok(()) => self.link(id).is_some_and(|link| !link.detached),

@@ -37,21 +37,34 @@ struct Incoming {
     moved: Moved,
 }
 
-/// What a handshake says of a user.
+/// What a line says of a user.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct HandshakeUser {
+pub(crate) struct ToldUser {
     pub(crate) hash: u32,
     pub(crate) host: IpAddr,
-    pub(crate) timestamp_secs: u64,
-    pub(crate) weak: bool,
+    pub(crate) told: Told,
     pub(crate) moved: Moved,
 }
+
+/// What else it says.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Told {
+    /// In a handshake.
+    Handshake { timestamp_secs: u64, weak: bool },
+    /// At any other time.
+    Live { timestamp_secs: Option<u64> },
+}
+
+/// So many lines about users are merged at once.
+const TOLD_BATCH: usize = 64;
 
 /// What came of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Merged {
     /// Nothing is new.
     Unchanged,
+    /// We did not know him: it goes on, not back.
+    Added,
     /// Something is: it goes on, not back.
     Changed,
     /// What we have stands: everybody hears it, the sender too.
@@ -95,8 +108,8 @@ impl Director {
     }
 
     /// Tells one director who is where.
-    fn answer_user(&mut self, id: ConnectionId, user: User) {
-        if let Some(line) = self.user_line(user) {
+    fn answer_user(&mut self, id: ConnectionId, slot: Option<UserSlot>) {
+        if let Some(line) = slot.and_then(|slot| self.user_line(self.users.get(slot))) {
             self.send(id, &line);
         }
     }
@@ -123,16 +136,53 @@ impl Director {
         }
     }
 
+    /// USER, or a user of a handshake. It is merged with those that come with it, before any other line.
+    pub(crate) fn user_told(&mut self, id: ConnectionId, user: ToldUser, now: Now) {
+        self.told_users.push(user);
+        if self.told_users.len() >= TOLD_BATCH {
+            self.merge_told_users(id, now);
+        }
+    }
+
+    /// Merges what a link's last lines have said of users.
+    ///
+    /// Of millions of users none is in the processor's cache. So all are looked for first: these accesses to memory do not
+    /// depend on each other, and the processor waits for many of them at a time.
+    pub(crate) fn merge_told_users(&mut self, id: ConnectionId, now: Now) {
+        if self.told_users.is_empty() {
+            return;
+        }
+        let mut users = std::mem::take(&mut self.told_users);
+        if self.users.len() >= TOLD_BATCH {
+            self.fetch_users(&users);
+        }
+        for user in &users {
+            if self.link(id).is_none_or(|link| link.detached) {
+                break;
+            }
+            match user.told {
+                Told::Handshake { timestamp_secs, weak } => self.handshake_user(id, user, timestamp_secs, weak, now),
+                Told::Live { timestamp_secs } => self.user_received(id, user, timestamp_secs, now),
+            }
+        }
+        users.clear();
+        self.told_users = users;
+    }
+
+    /// Has the cache fetch what is about to be looked at.
+    fn fetch_users(&self, users: &[ToldUser]) {
+        let mut tags = [None; TOLD_BATCH];
+        for (user, tag) in users.iter().zip(&mut tags) {
+            *tag = self.hosts.find(user.host).and_then(|host| self.hosts.get(host)).map(|host| host.tag);
+        }
+        let found =
+            users.iter().zip(tags).filter(|(user, tag)| tag.is_some_and(|tag| self.users.contains(user.hash, tag)));
+        std::hint::black_box(found.count());
+    }
+
     /// USER.
-    pub(crate) fn user_received(
-        &mut self,
-        id: ConnectionId,
-        hash: u32,
-        host: IpAddr,
-        timestamp_secs: Option<u64>,
-        moved: Moved,
-        now: Now,
-    ) {
+    fn user_received(&mut self, id: ConnectionId, user: &ToldUser, timestamp_secs: Option<u64>, now: Now) {
+        let ToldUser { hash, host, moved, .. } = *user;
         let source = match self.link_mut(id) {
             Some(link) => {
                 link.updates_received += 1;
@@ -169,11 +219,11 @@ impl Director {
             return;
         };
         let incoming = Incoming { hash, host, timestamp_secs: refresh, weak: false, moved };
-        let (merged, user) = self.merge_user(incoming, now);
+        let (merged, slot) = self.merge_user(incoming, now);
         match merged {
-            Merged::OursIsLater => self.answer_user(id, user),
+            Merged::OursIsLater => self.answer_user(id, slot),
             Merged::TheirsIsLater => self.take_later_move(incoming, source, now),
-            _ => self.tell_merged(merged, user, Except::Member(source), now),
+            _ => self.tell_merged(merged, slot, Except::Member(source), now),
         }
     }
 
@@ -191,12 +241,22 @@ impl Director {
         self.begin_kill(hash, tag, Place { host, generation, timestamp_secs }, Mover::other(moved.of_move), now);
     }
 
-    fn tell_merged(&mut self, merged: Merged, user: User, except: Except, now: Now) {
+    fn tell_merged(&mut self, merged: Merged, slot: Option<UserSlot>, except: Except, now: Now) {
+        let user = |director: &Self| slot.map(|slot| director.users.get(slot));
         match merged {
             Merged::Unchanged | Merged::OursIsLater | Merged::TheirsIsLater => {}
-            Merged::Changed => self.send_user(user, except),
-            Merged::OursStands => self.send_user(user, Except::Nobody),
+            Merged::Added | Merged::Changed => {
+                if let Some(user) = user(self) {
+                    self.send_user(user, except);
+                }
+            }
+            Merged::OursStands => {
+                if let Some(user) = user(self) {
+                    self.send_user(user, Except::Nobody);
+                }
+            }
             Merged::Conflict => {
+                let Some(user) = user(self) else { return };
                 let Some(winner) = self.hosts.get(user.host).map(|host| host.ip) else { return };
                 let origin = self.new_origin();
                 let line = Line::UserKickHash { origin, hash: user.hash, except: winner };
@@ -223,11 +283,11 @@ impl Director {
             Seen::First(origin) => {
                 let timestamp_secs = clamp_secs(now.unix_secs);
                 let incoming = Incoming { hash, host: number, timestamp_secs, weak: true, moved: Moved::UNKNOWN };
-                let (merged, user) = self.merge_user(incoming, now);
-                if user.weak {
+                let (merged, slot) = self.merge_user(incoming, now);
+                if slot.is_some_and(|slot| self.users.get(slot).weak) {
                     self.broadcast(&Line::UserWeak { origin, hash, host }, Except::Link(id));
                 } else {
-                    self.tell_merged(merged, user, Except::Nobody, now);
+                    self.tell_merged(merged, slot, Except::Nobody, now);
                 }
             }
             Seen::Again => {
@@ -252,8 +312,8 @@ impl Director {
     }
 
     /// A user of a handshake.
-    pub(crate) fn handshake_user(&mut self, id: ConnectionId, user: HandshakeUser, now: Now) {
-        let HandshakeUser { hash, host, timestamp_secs, weak, moved } = user;
+    fn handshake_user(&mut self, id: ConnectionId, user: &ToldUser, timestamp_secs: u64, weak: bool, now: Now) {
+        let ToldUser { hash, host, moved, .. } = *user;
         if let Some(link) = self.link_mut(id) {
             link.users_received += 1;
         }
@@ -275,20 +335,23 @@ impl Director {
             return;
         }
         let incoming = Incoming { hash, host: number, timestamp_secs, weak, moved };
-        let (merged, user) = self.merge_user(incoming, now);
+        let (merged, slot) = self.merge_user(incoming, now);
         let source = self.link(id).and_then(|link| link.member);
         match merged {
             // What is news to us may be news to those behind us: two rings become one, or they have just started as we have.
-            Merged::Changed | Merged::Conflict => self.tell_merged(merged, user, Except::Member(source), now),
+            Merged::Added | Merged::Changed | Merged::Conflict => {
+                self.tell_merged(merged, slot, Except::Member(source), now);
+            }
             Merged::TheirsIsLater => self.take_later_move(incoming, source, now),
             // And what is not may be the other way round.
-            Merged::OursIsLater => self.answer_user(id, user),
+            Merged::OursIsLater => self.answer_user(id, slot),
             Merged::Unchanged | Merged::OursStands => {}
         }
     }
 
-    /// Puts what somebody says of a user and what we have together. Returns what came of it and the user.
-    fn merge_user(&mut self, incoming: Incoming, now: Now) -> (Merged, User) {
+    /// Puts what somebody says of a user and what we have together. Returns what came of it and where the user is; nowhere, if he
+    /// is not known and is not to be added yet.
+    fn merge_user(&mut self, incoming: Incoming, now: Now) -> (Merged, Option<UserSlot>) {
         let Incoming { hash, host, timestamp_secs, weak, moved } = incoming;
         let tag = self.hosts.get(host).expect("the caller has just found it").tag;
         let known = self.users.find(hash, tag).map(|slot| (slot, self.users.get(slot)));
@@ -311,13 +374,13 @@ impl Director {
                     merged = Merged::Changed;
                 }
             } else if user.killing || self.is_recently_updated(user.timestamp_secs, now) {
-                return (Merged::OursStands, user);
+                return (Merged::OursStands, Some(slot));
             } else {
                 self.put_user(slot, host, generation.or(Some(user.generation).filter(|_| user.host == host)));
                 self.users.set_weak(slot, true);
                 merged = Merged::Changed;
             }
-            return (merged, self.users.get(slot));
+            return (merged, Some(slot));
         }
         if user.weak {
             self.put_user(slot, host, generation.or(Some(user.generation).filter(|_| user.host == host)));
@@ -327,14 +390,14 @@ impl Director {
             match later {
                 // Nobody is moved by it.
                 Merged::Changed => self.users.set_generation(slot, generation.unwrap_or_default()),
-                later => return (later, user),
+                later => return (later, Some(slot)),
             }
             merged = Merged::Changed;
         } else if user.host != host {
             if let Some(kill) = self.kill(hash, tag) {
                 // They have not heard of the move yet, and what would tell them of it can't be said in this ring.
                 kill.contradicted = true;
-                return (Merged::Unchanged, user);
+                return (Merged::Unchanged, Some(slot));
             }
             if self.is_near_expiry(user.timestamp_secs, now) {
                 self.put_user(slot, host, generation);
@@ -363,11 +426,11 @@ impl Director {
                 merged = Merged::Changed;
             }
         }
-        let merged_user = self.users.get(slot);
         if user.weak {
             self.retry_lookups_of(hash, now);
+            return (merged, self.users.find(hash, tag));
         }
-        (merged, merged_user)
+        (merged, Some(slot))
     }
 
     /// What comes of it if one of the two backends stands because of a move.
@@ -397,17 +460,16 @@ impl Director {
         }
     }
 
-    fn add_merged_user(&mut self, incoming: Incoming, now: Now) -> (Merged, User) {
+    fn add_merged_user(&mut self, incoming: Incoming, now: Now) -> (Merged, Option<UserSlot>) {
         let Incoming { hash, host, timestamp_secs, weak, moved } = incoming;
         let tag = self.hosts.get(host).expect("the caller has just found it").tag;
         let generation = self.believed(moved.generation);
         let user =
             User { hash, tag, host, timestamp_secs, weak, killing: false, generation: generation.unwrap_or_default() };
         if generation.is_some() && moved.of_move.is_some() {
-            return (Merged::TheirsIsLater, user);
+            return (Merged::TheirsIsLater, None);
         }
-        self.add_user(user, now);
-        (Merged::Changed, user)
+        (Merged::Added, Some(self.add_user(user, now)))
     }
 
     /// Adds a user who is not in the map.

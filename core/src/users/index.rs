@@ -40,7 +40,13 @@ impl Index {
             key(seed, hash, tag)
         };
         let key = key(seed, hash, tag);
-        self.shards[shard(key)].insert_unique(key, slot, key_of);
+        let shard = &mut self.shards[shard(key)];
+        if shard.len() == shard.capacity() {
+            // It is about to ask for all keys, one by one. Asked for beforehand, so that no answer has to wait for another, the
+            // processor fetches many nodes at a time.
+            std::hint::black_box(shard.iter().map(&key_of).fold(0, u64::wrapping_add));
+        }
+        shard.insert_unique(key, slot, key_of);
     }
 
     pub(super) fn remove(&mut self, hash: u32, tag: TagNumber, slot: u32, key_of: impl Fn(u32) -> (u32, TagNumber)) {
