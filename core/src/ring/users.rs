@@ -245,6 +245,7 @@ impl Director {
         let user = |director: &Self| slot.map(|slot| director.users.get(slot));
         match merged {
             Merged::Unchanged | Merged::OursIsLater | Merged::TheirsIsLater => {}
+            Merged::Added | Merged::Changed if !self.has_audience(except) => {}
             Merged::Added | Merged::Changed => {
                 if let Some(user) = user(self) {
                     self.send_user(user, except);
@@ -336,8 +337,11 @@ impl Director {
         }
         let incoming = Incoming { hash, host: number, timestamp_secs, weak, moved };
         let (merged, slot) = self.merge_user(incoming, now);
-        let source = self.link(id).and_then(|link| link.member);
+        let (source, known_to) = self.link(id).map_or((None, None), |link| (link.member, link.known_to));
         match merged {
+            Merged::Added if !weak && known_to.is_some() => {
+                self.tell_merged(merged, slot, Except::MemberAndLink(source, known_to), now);
+            }
             // What is news to us may be news to those behind us: two rings become one, or they have just started as we have.
             Merged::Added | Merged::Changed | Merged::Conflict => {
                 self.tell_merged(merged, slot, Except::Member(source), now);

@@ -48,6 +48,10 @@ pub mod minor {
     pub const KILL_NAMES: u32 = 10;
     /// DIRECTOR has a name: our own extension.
     pub const DIRECTOR_NAMES: u32 = 10;
+    /// Who has said CONNECT reads on until the other leaves: our own extension.
+    pub const READS_AFTER_CONNECT: u32 = 10;
+    /// KNOWN-TO: our own extension.
+    pub const KNOWN_TO: u32 = 10;
 }
 
 /// Who originated a command, and its number there (ring protocol, "Sequence numbers").
@@ -164,6 +168,8 @@ pub enum Line<'a> {
     /// `U hash ip timestamp [w|- [generation|- [m-ip m-port m-seq]]]`: what follows `w` to minor 10 only; or `USER` with
     /// more than two arguments from a peer below minor 9
     HandshakeUser { hash: u32, host: IpAddr, timestamp_secs: u64, weak: bool, moved: Moved },
+    /// `KNOWN-TO ip port`
+    KnownTo { address: SocketAddr },
     /// `OPTIONS option…`
     Options { options: Vec<Cow<'a, [u8]>> },
     /// `DONE`
@@ -271,6 +277,7 @@ impl<'a> Line<'a> {
             b"DIRECTOR" => {
                 (address, optional(origin)).map(|(address, name)| Self::Director { address, name }).parse(input)
             }
+            b"KNOWN-TO" => address.map(|address| Self::KnownTo { address }).parse(input),
             b"DIRECTOR-REMOVE" => address.map(|address| Self::DirectorRemove { address }).parse(input),
             b"CONNECT" => address.map(|address| Self::Connect { address }).parse(input),
             b"VERSION" => (text("name"), u32("major"), u32("minor"))
@@ -316,7 +323,9 @@ impl<'a> Line<'a> {
                     _ => line,
                 }
             }
-            Self::DirectorRemove { address } | Self::Connect { address } => line.address(*address),
+            Self::DirectorRemove { address } | Self::Connect { address } | Self::KnownTo { address } => {
+                line.address(*address)
+            }
             Self::HandshakeHostsStart { handshaked } | Self::HandshakeHostsEnd { handshaked } => {
                 line.number(u32::from(*handshaked))
             }
@@ -412,6 +421,7 @@ impl<'a> Line<'a> {
             Self::DirectorRemove { .. } => minor::DIRECTOR_REMOVE,
             Self::UserKick { .. } | Self::UserKickHash { .. } => minor::USER_KICK,
             Self::Options { .. } => minor::OPTIONS,
+            Self::KnownTo { .. } => minor::KNOWN_TO,
             Self::UserKickAlt { .. } => minor::USER_KICK_ALT,
             _ => 0,
         }
@@ -428,6 +438,7 @@ impl<'a> Line<'a> {
             Self::HandshakeHostsEnd { .. } => b"HOST-HAND-END",
             Self::HandshakeUser { .. } if peer_minor >= minor::USER_TIMESTAMP => b"U",
             Self::HandshakeUser { .. } | Self::User { .. } => b"USER",
+            Self::KnownTo { .. } => b"KNOWN-TO",
             Self::Options { .. } => b"OPTIONS",
             Self::Done => b"DONE",
             Self::UserWeak { .. } => b"USER-WEAK",

@@ -54,7 +54,7 @@ pub fn run(load: &Load) -> Table {
 }
 
 /// `known` is how many users they are to a director.
-fn measure(kind: Kind, load: &Load, known: u64) -> Vec<Measure> {
+pub fn measure(kind: Kind, load: &Load, known: u64) -> Vec<Measure> {
     let users = load.users;
     let limit = LIMIT + LIMIT_EACH * u32::try_from(users).expect("fewer than 2^32");
     let lab = Lab::new(&format!("join {users}, {kind:?}"), &NEEDS).expect("needs were met a moment ago");
