@@ -132,9 +132,17 @@ impl Users {
         (!self.is_retired(slot)).then_some(UserSlot(slot))
     }
 
-    /// Whether there is a user, be he expired or retired. It looks at all that to find or add him takes.
-    pub(crate) fn contains(&self, hash: u32, tag: TagNumber) -> bool {
-        self.find_node(hash, tag).is_some()
+    /// Has the processor fetch what it takes to find these users, or to add them: with many at a time it waits for memory once
+    /// rather than for each.
+    pub(crate) fn fetch(&self, users: &[(u32, TagNumber)]) {
+        let mut slots = [None; 64];
+        for users in users.chunks(slots.len()) {
+            for (slot, &(hash, tag)) in slots.iter_mut().zip(users) {
+                *slot = self.index.guess(hash, tag);
+            }
+            let nodes = slots.iter().take(users.len()).flatten().map(|&slot| self.order.nodes[slot].next);
+            std::hint::black_box(nodes.fold(0, u32::wrapping_add));
+        }
     }
 
     /// The user in a slot.
@@ -176,7 +184,7 @@ impl Users {
             ..Node::new(Kind::User(marks))
         });
         let (nodes, hosts) = (&self.order.nodes, &self.hosts);
-        self.index.insert(user.hash, user.tag, slot, |slot| key(&nodes[slot], hosts));
+        self.index.insert(user.hash, user.tag, slot, |slot| key(&nodes[slot], hosts), |slot| nodes[slot].hash);
         self.order.place(slot, user.timestamp_secs.min(unix_secs(now)));
         self.len += 1;
         UserSlot(slot)

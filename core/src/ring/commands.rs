@@ -11,7 +11,7 @@ use crate::director::Director;
 use crate::hosts::{Host, HostNumber};
 use crate::kick::{Command as Kick, Purpose};
 use crate::ring::link::{HostMode, Label, Link, Refusal};
-use crate::ring::users::{Told, ToldUser};
+use crate::ring::users::Told;
 use crate::time::Now;
 use crate::timers::Timer;
 use crate::wire::ring::{HostLine, Line, MAJOR, Origin, UpDown, minor};
@@ -154,7 +154,7 @@ impl Director {
         match line {
             Line::User { hash, host, timestamp_secs, moved } => {
                 let told = Told::Live { timestamp_secs };
-                self.user_told(id, ToldUser { hash, host, told, moved }, now);
+                self.user_told(id, (hash, host, moved), told, now);
             }
             Line::UserWeak { origin, hash, host } => {
                 let seen = self.see(origin);

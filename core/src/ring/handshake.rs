@@ -9,7 +9,7 @@ use crate::connections::{Kind, Phase};
 use crate::contract::ConnectionId;
 use crate::director::Director;
 use crate::ring::link::{Label, Refusal};
-use crate::ring::users::{Told, ToldUser};
+use crate::ring::users::Told;
 use crate::time::Now;
 use crate::timers::Timer;
 use crate::wire::ring::{Line, MAJOR, NAME, minor};
@@ -76,7 +76,7 @@ impl Director {
             }
             Line::HandshakeUser { hash, host, timestamp_secs, weak, moved } => {
                 let told = Told::Handshake { timestamp_secs, weak };
-                self.user_told(id, ToldUser { hash, host, told, moved }, now);
+                self.user_told(id, (hash, host, moved), told, now);
                 Ok(())
             }
             Line::KnownTo { address } => {

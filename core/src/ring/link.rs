@@ -396,6 +396,10 @@ impl Director {
         if link.detached {
             return false;
         }
+        if self.plain_user_told(id, line, now) {
+            return true;
+        }
+        let Some(link) = self.link(id) else { return false };
         let result = match Line::parse(line, link.minor.unwrap_or(self.tuning.ring_minor)) {
             Ok(parsed) => self.link_command(id, parsed, now),
             Err(error) => {

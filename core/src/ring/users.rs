@@ -16,7 +16,7 @@ use crate::ring::link::Label;
 use crate::time::Now;
 use crate::timers::Timer;
 use crate::users::{Expired, Generation, User, UserSlot};
-use crate::wire::ring::{Line, Moved, Origin};
+use crate::wire::ring::{Line, Moved, Origin, PlainUser, minor};
 
 /// At most so many users are looked at for expiry in one call.
 const EXPIRE_BATCH: usize = 4096;
@@ -29,21 +29,24 @@ const WEAK_KEEP_SECS: u32 = 30;
 
 /// What an incoming USER says, next to what we have.
 #[derive(Clone, Copy, Debug)]
-struct Incoming {
+struct Incoming<'a> {
     hash: u32,
     host: HostNumber,
+    tag: TagNumber,
     timestamp_secs: u32,
     weak: bool,
-    moved: Moved,
+    moved: &'a Moved,
 }
 
 /// What a line says of a user.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ToldUser {
-    pub(crate) hash: u32,
-    pub(crate) host: IpAddr,
-    pub(crate) told: Told,
-    pub(crate) moved: Moved,
+    hash: u32,
+    host: IpAddr,
+    /// Which host that is, and its tag; no line about users changes that. `None`: we do not know it.
+    place: Option<(HostNumber, TagNumber)>,
+    told: Told,
+    moved: Moved,
 }
 
 /// What else it says.
@@ -83,10 +86,8 @@ impl Director {
         u64::from(timestamp_secs) + u64::from(self.tuning.user_expire_secs) <= now.unix_secs
     }
 
-    /// Whether this user, whose tag is that of the host, is weak.
-    fn is_weak(&self, hash: u32, host: HostNumber) -> bool {
-        let slot = self.hosts.get(host).and_then(|host| self.users.find(hash, host.tag));
-        slot.is_some_and(|slot| self.users.get(slot).weak)
+    fn is_weak(&self, hash: u32, tag: TagNumber) -> bool {
+        self.users.find(hash, tag).is_some_and(|slot| self.users.get(slot).weak)
     }
 
     /// Whether another director may have dropped a user already, or will soon.
@@ -136,9 +137,36 @@ impl Director {
         }
     }
 
+    /// Takes a line if it is one of those that most are, and may come now.
+    pub(crate) fn plain_user_told(&mut self, id: ConnectionId, line: &[u8], now: Now) -> bool {
+        let Some(user) = PlainUser::read(line) else { return false };
+        let Some(link) = self.link(id) else { return false };
+        let peer_minor = link.minor.unwrap_or_default();
+        let expected = !user.handshake || (!link.outgoing && !link.done);
+        if peer_minor < minor::USER_TIMESTAMP || !link.me_received || !expected {
+            return false;
+        }
+        let PlainUser { handshake, hash, host, timestamp_secs } = user;
+        let told = if handshake {
+            Told::Handshake { timestamp_secs, weak: false }
+        } else {
+            Told::Live { timestamp_secs: Some(timestamp_secs) }
+        };
+        self.user_told(id, (hash, host.into(), PlainUser::moved(peer_minor)), told, now);
+        true
+    }
+
     /// USER, or a user of a handshake. It is merged with those that come with it, before any other line.
-    pub(crate) fn user_told(&mut self, id: ConnectionId, user: ToldUser, now: Now) {
-        self.told_users.push(user);
+    pub(crate) fn user_told(
+        &mut self,
+        id: ConnectionId,
+        (hash, host, moved): (u32, IpAddr, Moved),
+        told: Told,
+        now: Now,
+    ) {
+        let number = self.hosts.find(host);
+        let place = number.and_then(|number| Some((number, self.hosts.get(number)?.tag)));
+        self.told_users.push(ToldUser { hash, host, place, told, moved });
         if self.told_users.len() >= TOLD_BATCH {
             self.merge_told_users(id, now);
         }
@@ -153,15 +181,21 @@ impl Director {
             return;
         }
         let mut users = std::mem::take(&mut self.told_users);
-        if self.users.len() >= TOLD_BATCH {
-            self.fetch_users(&users);
+        let mut keys = [(0, TagNumber(0)); TOLD_BATCH];
+        for (key, user) in keys.iter_mut().zip(&users) {
+            // To fetch in vain does no harm.
+            *key = (user.hash, user.place.map_or(TagNumber(0), |(_, tag)| tag));
         }
+        self.users.fetch(&keys[..users.len()]);
+        let heard = self.others_hear_of_added_users(id);
         for user in &users {
             if self.link(id).is_none_or(|link| link.detached) {
                 break;
             }
             match user.told {
-                Told::Handshake { timestamp_secs, weak } => self.handshake_user(id, user, timestamp_secs, weak, now),
+                Told::Handshake { timestamp_secs, weak } => {
+                    self.handshake_user(id, user, timestamp_secs, weak, heard, now);
+                }
                 Told::Live { timestamp_secs } => self.user_received(id, user, timestamp_secs, now),
             }
         }
@@ -169,20 +203,9 @@ impl Director {
         self.told_users = users;
     }
 
-    /// Has the cache fetch what is about to be looked at.
-    fn fetch_users(&self, users: &[ToldUser]) {
-        let mut tags = [None; TOLD_BATCH];
-        for (user, tag) in users.iter().zip(&mut tags) {
-            *tag = self.hosts.find(user.host).and_then(|host| self.hosts.get(host)).map(|host| host.tag);
-        }
-        let found =
-            users.iter().zip(tags).filter(|(user, tag)| tag.is_some_and(|tag| self.users.contains(user.hash, tag)));
-        std::hint::black_box(found.count());
-    }
-
     /// USER.
     fn user_received(&mut self, id: ConnectionId, user: &ToldUser, timestamp_secs: Option<u64>, now: Now) {
-        let ToldUser { hash, host, moved, .. } = *user;
+        let ToldUser { hash, host, place, ref moved, .. } = *user;
         let source = match self.link_mut(id) {
             Some(link) => {
                 link.updates_received += 1;
@@ -190,7 +213,7 @@ impl Director {
             }
             None => None,
         };
-        let Some(host) = self.hosts.find(host) else {
+        let Some((host, tag)) = place else {
             debug!("{}: USER {hash} names host {host}, which was removed: ignored", Label(self, id));
             return;
         };
@@ -199,8 +222,7 @@ impl Director {
             None => {
                 // Without a timestamp it would go round for ever if every hop counted as a refresh.
                 let pause = (self.tuning.user_expire_secs / 4).min(15);
-                let tag = self.hosts.get(host).map(|host| host.tag);
-                let known = tag.and_then(|tag| self.users.find(hash, tag)).map(|slot| self.users.get(slot));
+                let known = self.users.find(hash, tag).map(|slot| self.users.get(slot));
                 match known {
                     Some(user) if u64::from(user.timestamp_secs) + u64::from(pause) > now.unix_secs => {
                         user.timestamp_secs
@@ -211,14 +233,14 @@ impl Director {
         };
         let refresh = if !self.is_expired(refresh, now) {
             refresh
-        } else if self.is_weak(hash, host) {
+        } else if self.is_weak(hash, tag) {
             // Who says so has heard the question, and his clock is behind. Whoever asked hears it come round, but for us there
             // may be no other answer.
             clamp_secs(now.unix_secs)
         } else {
             return;
         };
-        let incoming = Incoming { hash, host, timestamp_secs: refresh, weak: false, moved };
+        let incoming = Incoming { hash, host, tag, timestamp_secs: refresh, weak: false, moved };
         let (merged, slot) = self.merge_user(incoming, now);
         match merged {
             Merged::OursIsLater => self.answer_user(id, slot),
@@ -229,12 +251,12 @@ impl Director {
 
     /// A user was moved while we were elsewhere: he is not let in there before his old sessions here are gone. If the move
     /// is under way, then not before all are.
-    fn take_later_move(&mut self, incoming: Incoming, source: Option<SocketAddr>, now: Now) {
-        let Incoming { hash, host, timestamp_secs, moved, .. } = incoming;
-        let Some((tag, ip)) = self.hosts.get(host).map(|host| (host.tag, host.ip)) else { return };
+    fn take_later_move(&mut self, incoming: Incoming<'_>, source: Option<SocketAddr>, now: Now) {
+        let Incoming { hash, host, tag, timestamp_secs, moved, .. } = incoming;
+        let Some(ip) = self.hosts.get(host).map(|host| host.ip) else { return };
         let known = self.users.find(hash, tag).map_or(0, |slot| self.users.get(slot).timestamp_secs);
         let timestamp_secs = timestamp_secs.max(known);
-        let line = Line::User { hash, host: ip, timestamp_secs: Some(u64::from(timestamp_secs)), moved };
+        let line = Line::User { hash, host: ip, timestamp_secs: Some(u64::from(timestamp_secs)), moved: *moved };
         // It goes on before anything that is said of its kill.
         self.broadcast(&line, Except::Member(source));
         let generation = moved.generation.unwrap_or_default();
@@ -245,7 +267,6 @@ impl Director {
         let user = |director: &Self| slot.map(|slot| director.users.get(slot));
         match merged {
             Merged::Unchanged | Merged::OursIsLater | Merged::TheirsIsLater => {}
-            Merged::Added | Merged::Changed if !self.has_audience(except) => {}
             Merged::Added | Merged::Changed => {
                 if let Some(user) = user(self) {
                     self.send_user(user, except);
@@ -283,7 +304,7 @@ impl Director {
         match seen {
             Seen::First(origin) => {
                 let timestamp_secs = clamp_secs(now.unix_secs);
-                let incoming = Incoming { hash, host: number, timestamp_secs, weak: true, moved: Moved::UNKNOWN };
+                let incoming = Incoming { hash, host: number, tag, timestamp_secs, weak: true, moved: &Moved::UNKNOWN };
                 let (merged, slot) = self.merge_user(incoming, now);
                 if slot.is_some_and(|slot| self.users.get(slot).weak) {
                     self.broadcast(&Line::UserWeak { origin, hash, host }, Except::Link(id));
@@ -313,12 +334,22 @@ impl Director {
     }
 
     /// A user of a handshake.
-    fn handshake_user(&mut self, id: ConnectionId, user: &ToldUser, timestamp_secs: u64, weak: bool, now: Now) {
-        let ToldUser { hash, host, moved, .. } = *user;
+    ///
+    /// `heard`: whether others have to hear of him if he is added.
+    fn handshake_user(
+        &mut self,
+        id: ConnectionId,
+        user: &ToldUser,
+        timestamp_secs: u64,
+        weak: bool,
+        heard: bool,
+        now: Now,
+    ) {
+        let ToldUser { hash, host, place, ref moved, .. } = *user;
         if let Some(link) = self.link_mut(id) {
             link.users_received += 1;
         }
-        let Some(number) = self.hosts.find(host) else {
+        let Some((number, tag)) = place else {
             // The host was removed while the list was on its way, or it joins us with hosts that we do not take over.
             if let Some(link) = self.link_mut(id) {
                 link.unknown_host_users += 1;
@@ -335,11 +366,14 @@ impl Director {
         if self.is_expired(timestamp_secs, now) {
             return;
         }
-        let incoming = Incoming { hash, host: number, timestamp_secs, weak, moved };
+        let incoming = Incoming { hash, host: number, tag, timestamp_secs, weak, moved };
         let (merged, slot) = self.merge_user(incoming, now);
+        if merged == Merged::Added && !heard && !weak {
+            return;
+        }
         let (source, known_to) = self.link(id).map_or((None, None), |link| (link.member, link.known_to));
         match merged {
-            Merged::Added if !weak && known_to.is_some() => {
+            Merged::Added if !weak => {
                 self.tell_merged(merged, slot, Except::MemberAndLink(source, known_to), now);
             }
             // What is news to us may be news to those behind us: two rings become one, or they have just started as we have.
@@ -353,11 +387,16 @@ impl Director {
         }
     }
 
+    /// Whether there is a link on which users that a handshake adds have to be told.
+    fn others_hear_of_added_users(&self, id: ConnectionId) -> bool {
+        let (source, known_to) = self.link(id).map_or((None, None), |link| (link.member, link.known_to));
+        self.has_audience(Except::MemberAndLink(source, known_to))
+    }
+
     /// Puts what somebody says of a user and what we have together. Returns what came of it and where the user is; nowhere, if he
     /// is not known and is not to be added yet.
-    fn merge_user(&mut self, incoming: Incoming, now: Now) -> (Merged, Option<UserSlot>) {
-        let Incoming { hash, host, timestamp_secs, weak, moved } = incoming;
-        let tag = self.hosts.get(host).expect("the caller has just found it").tag;
+    fn merge_user(&mut self, incoming: Incoming<'_>, now: Now) -> (Merged, Option<UserSlot>) {
+        let Incoming { hash, host, tag, timestamp_secs, weak, moved } = incoming;
         let known = self.users.find(hash, tag).map(|slot| (slot, self.users.get(slot)));
         let Some((slot, user)) = known else {
             return self.add_merged_user(incoming, now);
@@ -438,7 +477,7 @@ impl Director {
     }
 
     /// What comes of it if one of the two backends stands because of a move.
-    fn merge_later(&self, incoming: Incoming, generation: Generation, user: &User) -> Option<Merged> {
+    fn merge_later(&self, incoming: Incoming<'_>, generation: Generation, user: &User) -> Option<Merged> {
         let Incoming { host, moved, .. } = incoming;
         let order = self.compare_places(host, generation, user);
         // Without a move, a conflict has another end: who has a session there keeps it.
@@ -464,9 +503,8 @@ impl Director {
         }
     }
 
-    fn add_merged_user(&mut self, incoming: Incoming, now: Now) -> (Merged, Option<UserSlot>) {
-        let Incoming { hash, host, timestamp_secs, weak, moved } = incoming;
-        let tag = self.hosts.get(host).expect("the caller has just found it").tag;
+    fn add_merged_user(&mut self, incoming: Incoming<'_>, now: Now) -> (Merged, Option<UserSlot>) {
+        let Incoming { hash, host, tag, timestamp_secs, weak, moved } = incoming;
         let generation = self.believed(moved.generation);
         let user =
             User { hash, tag, host, timestamp_secs, weak, killing: false, generation: generation.unwrap_or_default() };

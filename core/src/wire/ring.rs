@@ -2,15 +2,15 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use nom::Parser;
 use nom::combinator::opt;
 use nom::multi::many0;
 
 use super::arguments::{
-    Complaint, Flaw, LineWriter, Parsed, address, hash, ip, optional, raw, read_u32, read_u64, split_command, text,
-    typed, u32, u64,
+    Complaint, Flaw, LineWriter, Parsed, address, hash, ip, optional, plain_ipv4, plain_number, raw, read_u32,
+    read_u64, split_command, text, typed, u32, u64,
 };
 use super::line::unescape;
 use crate::users::Generation;
@@ -456,6 +456,39 @@ impl<'a> Line<'a> {
             Self::Connect { .. } => b"CONNECT",
             Self::Quit { .. } => b"QUIT",
         }
+    }
+}
+
+/// What nearly all lines are: USER, or a user of a handshake, with an IPv4 address and a timestamp and nothing behind it.
+/// Millions of them come when a director joins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PlainUser {
+    /// `U`, not `USER`.
+    pub(crate) handshake: bool,
+    pub(crate) hash: u32,
+    pub(crate) host: Ipv4Addr,
+    pub(crate) timestamp_secs: u64,
+}
+
+impl PlainUser {
+    /// Reads a line, without its LF, of a peer that knows [`minor::USER_TIMESTAMP`]. `None` says nothing: then it is for
+    /// [`Line::parse`].
+    pub(crate) fn read(line: &[u8]) -> Option<Self> {
+        let rest = line.strip_prefix(b"U")?;
+        let (handshake, rest) = match rest.strip_prefix(b"SER") {
+            Some(rest) => (false, rest),
+            None => (true, rest),
+        };
+        let (rest, hash) = plain_number(rest)?;
+        let hash = u32::try_from(hash).ok().filter(|&hash| hash != 0)?;
+        let (rest, host) = plain_ipv4(rest)?;
+        let (rest, timestamp_secs) = plain_number(rest)?;
+        rest.is_empty().then_some(Self { handshake, hash, host, timestamp_secs })
+    }
+
+    /// What it says of how the user came to his backend.
+    pub(crate) fn moved(peer_minor: u32) -> Moved {
+        if peer_minor >= minor::KILL_NAMES { Moved::NEVER } else { Moved::UNKNOWN }
     }
 }
 

@@ -256,6 +256,56 @@ fn real_lines_print_as_they_came() {
     }
 }
 
+/// What is read the short way means what it means the long way.
+#[test]
+fn plain_users_are_read_as_others_are() {
+    let long_way = |line: &[u8], peer_minor| match Line::parse(line, peer_minor) {
+        Ok(Line::User { hash, host: IpAddr::V4(host), timestamp_secs: Some(timestamp_secs), moved })
+            if moved == PlainUser::moved(peer_minor) =>
+        {
+            Some(PlainUser { handshake: false, hash, host, timestamp_secs })
+        }
+        Ok(Line::HandshakeUser { hash, host: IpAddr::V4(host), timestamp_secs, weak: false, moved })
+            if moved == PlainUser::moved(peer_minor) =>
+        {
+            Some(PlainUser { handshake: true, hash, host, timestamp_secs })
+        }
+        _ => None,
+    };
+    let mut g = Gen::new(100);
+    for _ in 0..2000 {
+        let host = Ipv4Addr::arbitrary(&mut g);
+        let command = *g.choose(&["U", "USER", "UX", "USE", ""]).expect("some");
+        let text = format!("{command}\t{}\t{host}\t{}", hash(&mut g), big_number(&mut g) >> 1);
+        let damaged = Damage::arbitrary(&mut g).done_to(text.clone().into_bytes());
+        for line in [text.as_bytes(), &damaged] {
+            for peer_minor in [9, 10] {
+                if let Some(user) = PlainUser::read(line) {
+                    assert_eq!(Some(user), long_way(line, peer_minor), "{}", line.escape_ascii());
+                }
+            }
+        }
+        let read = PlainUser::read(text.as_bytes());
+        assert_eq!(read.is_some(), matches!(command, "U" | "USER") && long_way(text.as_bytes(), 9).is_some(), "{text}");
+    }
+    for odd in [
+        "U\t0\t10.0.0.1\t5",
+        "U\t4294967296\t10.0.0.1\t5",
+        "U\t5\t10.0.0.01\t5",
+        "U\t5\t10.0.0.256\t5",
+        "U\t5\t10.0.0\t5",
+        "U\t5\t10.0.0.1.1\t5",
+        "U\t5\t10.0.0.1000\t5",
+        "U\t5\t10.0.0.1",
+        "U\t5\t10.0.0.1\t5\tw",
+        "U\t5\t10.0.0.1\t5\t",
+        "U\t5\t10.0.0.1\t",
+        "U",
+    ] {
+        assert_eq!(PlainUser::read(odd.as_bytes()), None, "{odd}");
+    }
+}
+
 #[test]
 fn the_two_forms_of_host_are_told_apart() {
     let ip = IpAddr::from([127, 0, 2, 1]);
