@@ -17,6 +17,7 @@ use crate::resets::Resets;
 use crate::ring::Ring;
 use crate::ring::commands::VHOSTS_DEFAULT;
 use crate::ring::link::Refusal;
+use crate::ring::users::ToldUser;
 use crate::settings::{Configuration, ConfiguredHost, Tuning};
 use crate::time::{Instant, Now};
 use crate::timers::{Timer, Timers};
@@ -97,6 +98,8 @@ pub struct Director {
     pub(crate) finishing: bool,
     /// Reused for lines being written.
     pub(crate) scratch: Vec<u8>,
+    /// What the link that is being read has said of users since they were last merged.
+    pub(crate) told_users: Vec<ToldUser>,
     configured: (SocketAddr, Vec<SocketAddr>, Vec<ConfiguredHost>),
 }
 
@@ -131,6 +134,7 @@ impl Director {
             awake_since: now.instant,
             finishing: false,
             scratch: Vec::new(),
+            told_users: Vec::new(),
             configured: (self_address, members, hosts),
             tuning,
         };
@@ -312,6 +316,7 @@ impl Director {
         let mut lines = std::mem::replace(&mut connection.lines, LineBuffer::new(max_bytes));
         self.link_input(id, bytes.len(), now);
         let result = lines.feed(bytes, |line| self.line(id, line, now));
+        self.merge_told_users(id, now);
         if let Err(too_long) = result {
             self.line_too_long(id, too_long.max_bytes, now);
         } else if let Some(connection) = self.connections.get_mut(id) {

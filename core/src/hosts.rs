@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use hashbrown::HashTable;
+
 use crate::hash::{HostsHash, vhost_point};
 
 /// The number of a host in the table: what a user's entry holds. A number is given out again only after
@@ -59,6 +61,8 @@ pub struct Hosts {
     free: Vec<u16>,
     /// The numbers of the hosts, in order of their IPs.
     by_ip: Vec<u16>,
+    /// The same: every line about a user names a host, and to search in order takes longer than all the rest of it.
+    ips: HashTable<u16>,
     /// By number.
     tags: Vec<Tag>,
     /// The numbers of the tags, in order of their texts.
@@ -103,6 +107,7 @@ impl Default for Hosts {
             slots: Vec::new(),
             free: Vec::new(),
             by_ip: Vec::new(),
+            ips: HashTable::new(),
             tags: vec![Tag::new(b"")],
             tags_by_name: vec![0],
             hosts_hash: None,
@@ -161,8 +166,10 @@ impl Hosts {
         };
         let number = self.allocate()?;
         self.by_ip.insert(place, number);
+        let ip = host.ip;
         self.invalidate(host.tag, number);
         self.slots[usize::from(number)] = Slot::Live(Box::new(Live { host, points: Vec::new() }));
+        self.note_ip(ip, number);
         Some(HostNumber(number))
     }
 
@@ -170,9 +177,11 @@ impl Hosts {
     pub fn remove(&mut self, number: HostNumber) {
         let Some(host) = self.get(number) else { return };
         let tag = host.tag;
-        if let Ok(place) = self.place(host.ip) {
+        let ip = host.ip;
+        if let Ok(place) = self.place(ip) {
             self.by_ip.remove(place);
         }
+        self.forget_ip(ip, number.0);
         self.slots[usize::from(number.0)] = Slot::Taken;
         self.invalidate(tag, number.0);
     }
@@ -186,6 +195,8 @@ impl Hosts {
         let new = self.allocate()?;
         self.slots[usize::from(new)] = std::mem::replace(&mut self.slots[usize::from(number.0)], Slot::Taken);
         self.by_ip[place] = new;
+        self.forget_ip(ip, number.0);
+        self.note_ip(ip, new);
         // Only numbers changed in the circle, not its order. The hosts-hash knows no numbers.
         let Tag { circle, changed, .. } = &mut self.tags[usize::from(tag.0)];
         for (_, holder) in circle {
@@ -220,7 +231,8 @@ impl Hosts {
 
     /// The number of the host with that IP.
     pub fn find(&self, ip: IpAddr) -> Option<HostNumber> {
-        self.place(ip).ok().map(|place| HostNumber(self.by_ip[place]))
+        let is = |&number: &u16| self.get(HostNumber(number)).is_some_and(|host| host.ip == ip);
+        self.ips.find(ip_key(ip), is).map(|&number| HostNumber(number))
     }
 
     /// Changes a host in place; vhost points and the hosts-hash are made anew when next needed if vhosts, tag or down
@@ -284,6 +296,22 @@ impl Hosts {
         self.tags_by_name.binary_search_by(|&tag| (*self.tags[usize::from(tag)].name).cmp(name))
     }
 
+    /// A number, which stands for a host now, is that of an IP.
+    fn note_ip(&mut self, ip: IpAddr, number: u16) {
+        let slots = &self.slots;
+        self.ips.insert_unique(ip_key(ip), number, |&number| match &slots[usize::from(number)] {
+            Slot::Live(live) => ip_key(live.host.ip),
+            Slot::Free | Slot::Taken => unreachable!("only hosts have an IP"),
+        });
+    }
+
+    /// And is not any more.
+    fn forget_ip(&mut self, ip: IpAddr, number: u16) {
+        if let Ok(entry) = self.ips.find_entry(ip_key(ip), |&other| other == number) {
+            entry.remove();
+        }
+    }
+
     /// Where the host with this IP is, or would be, in `by_ip`.
     fn place(&self, ip: IpAddr) -> Result<usize, usize> {
         self.by_ip.binary_search_by_key(&Some(ip), |&number| self.get(HostNumber(number)).map(|host| host.ip))
@@ -330,6 +358,19 @@ impl Hosts {
         circle.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| ip(a.1).cmp(&ip(b.1))));
         self.tags[usize::from(tag.0)].circle = circle;
     }
+}
+
+/// Spreads addresses that differ in their last bits only. Nobody but an administrator chooses them.
+fn ip_key(ip: IpAddr) -> u64 {
+    let bits = match ip {
+        IpAddr::V4(ip) => u64::from(ip.to_bits()),
+        IpAddr::V6(ip) => {
+            let bits = ip.to_bits();
+            (bits >> 64) as u64 ^ bits as u64
+        }
+    };
+    let product = u128::from(bits) * 0x9e37_79b9_7f4a_7c15;
+    (product >> 64) as u64 ^ product as u64
 }
 
 #[cfg(test)]

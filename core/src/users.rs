@@ -132,6 +132,19 @@ impl Users {
         (!self.is_retired(slot)).then_some(UserSlot(slot))
     }
 
+    /// Has the processor fetch what it takes to find these users, or to add them: with many at a time it waits for memory once
+    /// rather than for each.
+    pub(crate) fn fetch(&self, users: &[(u32, TagNumber)]) {
+        let mut slots = [None; 64];
+        for users in users.chunks(slots.len()) {
+            for (slot, &(hash, tag)) in slots.iter_mut().zip(users) {
+                *slot = self.index.guess(hash, tag);
+            }
+            let nodes = slots.iter().take(users.len()).flatten().map(|&slot| self.order.nodes[slot].next);
+            std::hint::black_box(nodes.fold(0, u32::wrapping_add));
+        }
+    }
+
     /// The user in a slot.
     pub fn get(&self, slot: UserSlot) -> User {
         let Node { hash, timestamp_secs, host, kind, .. } = self.order.nodes[slot.0];
@@ -171,7 +184,7 @@ impl Users {
             ..Node::new(Kind::User(marks))
         });
         let (nodes, hosts) = (&self.order.nodes, &self.hosts);
-        self.index.insert(user.hash, user.tag, slot, |slot| key(&nodes[slot], hosts));
+        self.index.insert(user.hash, user.tag, slot, |slot| key(&nodes[slot], hosts), |slot| nodes[slot].hash);
         self.order.place(slot, user.timestamp_secs.min(unix_secs(now)));
         self.len += 1;
         UserSlot(slot)

@@ -10,7 +10,8 @@ use crate::contract::ConnectionId;
 use crate::director::Director;
 use crate::hosts::{Host, HostNumber};
 use crate::kick::{Command as Kick, Purpose};
-use crate::ring::link::{HostMode, Label, Refusal};
+use crate::ring::link::{HostMode, Label, Link, Refusal};
+use crate::ring::users::Told;
 use crate::time::Now;
 use crate::timers::Timer;
 use crate::wire::ring::{HostLine, Line, MAJOR, Origin, UpDown, minor};
@@ -33,6 +34,21 @@ pub(crate) enum Except {
     Member(Option<SocketAddr>),
     /// Not to the link that it came from.
     Link(ConnectionId),
+    /// Not to the member that it came from, nor on a link whose other end knows it.
+    MemberAndLink(Option<SocketAddr>, Option<ConnectionId>),
+}
+
+impl Except {
+    /// Whether a line does not go to this link.
+    fn spares(self, id: ConnectionId, link: &Link) -> bool {
+        let is_source = |member: Option<SocketAddr>| member.is_some() && link.member == member;
+        match self {
+            Self::Nobody => false,
+            Self::Member(member) => is_source(member),
+            Self::Link(source) => id == source,
+            Self::MemberAndLink(member, known_to) => is_source(member) || Some(id) == known_to,
+        }
+    }
 }
 
 /// Whether a numbered command is news.
@@ -61,6 +77,11 @@ impl Director {
         self.scratch = bytes;
     }
 
+    /// Whether there is a link that a line should go to.
+    pub(crate) fn has_audience(&self, except: Except) -> bool {
+        self.ring.links.iter().any(|&id| self.link(id).is_some_and(|link| !except.spares(id, link)))
+    }
+
     /// Writes a line to all links but those it should not go to.
     pub(crate) fn broadcast(&mut self, line: &Line<'_>, except: Except) {
         let mut bytes = std::mem::take(&mut self.scratch);
@@ -68,12 +89,7 @@ impl Director {
         for index in 0..self.ring.links.len() {
             let id = self.ring.links[index];
             let Some(link) = self.link(id) else { continue };
-            let skipped = match except {
-                Except::Nobody => false,
-                Except::Member(member) => member.is_some() && link.member == member,
-                Except::Link(source) => id == source,
-            };
-            if skipped || !self.connections.is_established(id) {
+            if except.spares(id, link) || !self.connections.is_established(id) {
                 continue;
             }
             let peer_minor = match link.minor {
@@ -137,7 +153,8 @@ impl Director {
         let except = Except::Member(source);
         match line {
             Line::User { hash, host, timestamp_secs, moved } => {
-                self.user_received(id, hash, host, timestamp_secs, moved, now);
+                let told = Told::Live { timestamp_secs };
+                self.user_told(id, (hash, host, moved), told, now);
             }
             Line::UserWeak { origin, hash, host } => {
                 let seen = self.see(origin);
@@ -211,6 +228,7 @@ impl Director {
             | Line::HandshakeHost { .. }
             | Line::HandshakeHostsEnd { .. }
             | Line::HandshakeUser { .. }
+            | Line::KnownTo { .. }
             | Line::Options { .. }
             | Line::Done
             | Line::Quit { .. } => unreachable!("link_command handles what belongs to the handshake"),

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use log::{debug, info, warn};
 
+use crate::contract::ConnectionId;
 use crate::director::Director;
 use crate::time::{Instant, Now};
 use crate::timers::Timer;
+use crate::wire::ring::minor;
 
 /// At least this long between tries: reconnects never spin.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
@@ -166,7 +168,7 @@ impl Director {
     }
 
     /// CONNECT: somebody sits between us and our right.
-    pub(crate) fn connect_requested(&mut self, from: crate::contract::ConnectionId, address: SocketAddr, now: Now) {
+    pub(crate) fn connect_requested(&mut self, from: ConnectionId, address: SocketAddr, now: Now) {
         let label = super::link::Label(self, from).to_string();
         if address == self.ring.members.self_address() {
             debug!("{label}: CONNECT to ourselves ignored");
@@ -193,14 +195,24 @@ impl Director {
             self.timers.set_earlier(Timer::PreferredRight, until);
             return;
         }
-        // The sender reads no more, and links that were to become our right are not needed: one is enough.
         let outgoing: Vec<_> =
             self.ring.links.iter().copied().filter(|&id| self.link(id).is_some_and(|link| link.outgoing)).collect();
         if outgoing.iter().any(|&id| self.link(id).is_some_and(|link| link.peer == address)) {
             return;
         }
-        self.start_link(address, &format!("Received CONNECT request from {label}"), now);
-        for id in outgoing {
+        // Our right goes on being that until the newcomer has all users; but one of the original reads no more.
+        let reads_on = |right: &ConnectionId| {
+            let peer_minor = self.link(*right).and_then(|link| link.minor);
+            peer_minor.is_some_and(|peer_minor| peer_minor >= minor::READS_AFTER_CONNECT)
+        };
+        let kept = self.ring.right.filter(reads_on);
+        let id = self.start_link(address, &format!("Received CONNECT request from {label}"), now);
+        self.link_mut(id).expect("just started").replaces = kept;
+        // Links that were to become our right are not needed: one is enough.
+        for id in outgoing.into_iter().filter(|&id| kept != Some(id)) {
+            if let Some(link) = self.link_mut(id) {
+                link.replaces = None;
+            }
             self.quit_link(id, "CONNECT requested", now);
         }
     }

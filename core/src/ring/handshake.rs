@@ -9,7 +9,7 @@ use crate::connections::{Kind, Phase};
 use crate::contract::ConnectionId;
 use crate::director::Director;
 use crate::ring::link::{Label, Refusal};
-use crate::ring::users::HandshakeUser;
+use crate::ring::users::Told;
 use crate::time::Now;
 use crate::timers::Timer;
 use crate::wire::ring::{Line, MAJOR, NAME, minor};
@@ -29,7 +29,13 @@ const CLOCK_DIFFERENCE_MAX_SECS: u64 = 1;
 impl Director {
     /// What a line means at this point of the handshake; live commands are for [`Director::live_command`].
     pub(crate) fn link_command(&mut self, id: ConnectionId, line: Line<'_>, now: Now) -> Result<(), Refusal> {
+        if !matches!(line, Line::HandshakeUser { .. } | Line::User { .. }) {
+            self.merge_told_users(id, now);
+        }
         let link = self.link(id).expect("the link was there a moment ago");
+        if link.detached {
+            return Ok(());
+        }
         let (outgoing, versioned, me_received, done) =
             (link.outgoing, link.minor.is_some(), link.me_received, link.done);
         match line {
@@ -41,7 +47,7 @@ impl Director {
                 self.close_connection(id, now);
                 Ok(())
             }
-            Line::Version { name, major, minor } if !versioned => self.link_version(id, &name, major, minor),
+            Line::Version { name, major, minor } if !versioned => self.link_version(id, &name, major, minor, now),
             _ if !versioned => Err(Refusal::protocol("The first line was not VERSION")),
             Line::Me { address, unix_secs } if !me_received => self.link_me(id, address, unix_secs, now),
             Line::Version { .. } | Line::Me { .. } => Err(Refusal::protocol("VERSION or ME was sent twice")),
@@ -53,6 +59,7 @@ impl Director {
             | Line::HandshakeHost { .. }
             | Line::HandshakeHostsEnd { .. }
             | Line::HandshakeUser { .. }
+            | Line::KnownTo { .. }
             | Line::Options { .. }
                 if outgoing || done =>
             {
@@ -68,7 +75,12 @@ impl Director {
                 Ok(())
             }
             Line::HandshakeUser { hash, host, timestamp_secs, weak, moved } => {
-                self.handshake_user(id, HandshakeUser { hash, host, timestamp_secs, weak, moved }, now);
+                let told = Told::Handshake { timestamp_secs, weak };
+                self.user_told(id, (hash, host, moved), told, now);
+                Ok(())
+            }
+            Line::KnownTo { address } => {
+                self.known_to(id, address);
                 Ok(())
             }
             Line::Options { options } => {
@@ -86,6 +98,7 @@ impl Director {
         name: &[u8],
         major: u32,
         peer_minor: u32,
+        now: Now,
     ) -> Result<(), Refusal> {
         if name != NAME.as_bytes() {
             let name = String::from_utf8_lossy(name).escape_debug().to_string();
@@ -102,13 +115,13 @@ impl Director {
         link.minor = Some(peer_minor.min(own_minor));
         link.members_told.clear();
         if link.outgoing {
-            self.send_handshake(id);
+            self.send_handshake(id, now);
         }
         Ok(())
     }
 
     /// Our hosts at once, our users as the socket drains.
-    pub(crate) fn send_handshake(&mut self, id: ConnectionId) {
+    pub(crate) fn send_handshake(&mut self, id: ConnectionId, now: Now) {
         let handshaked = self.speaks_for_a_ring();
         self.send(id, &Line::HandshakeHostsStart { handshaked });
         let numbers: Vec<_> = self.hosts.iter().map(|(number, _)| number).collect();
@@ -120,7 +133,47 @@ impl Director {
         self.send(id, &Line::HandshakeHostsEnd { handshaked });
         let cursor = self.users.cursor();
         self.link_mut(id).expect("the link is there").users = Some(cursor);
+        self.ask_right(id, now);
         self.connections.announce(id);
+    }
+
+    /// What our right has been told so far comprises all users of this handshake. Its answer to a PING tells that it has read
+    /// that.
+    fn ask_right(&mut self, id: ConnectionId, now: Now) {
+        let Some(right) = self.ring.right else { return };
+        if self.link(id).and_then(|link| link.minor).is_none_or(|peer_minor| peer_minor < minor::KNOWN_TO) {
+            return;
+        }
+        self.send_further_ping(right, now);
+        let pings_sent = self.link(right).map_or(0, |link| link.pings_sent);
+        self.link_mut(id).expect("the link is there").right_asked = Some((right, pings_sent));
+    }
+
+    /// A PONG has come from somebody who may be our right: tells those to whom we hand over our users that they need not tell
+    /// him of them.
+    pub(crate) fn tell_known_to(&mut self, from: ConnectionId) {
+        let Some((member, pongs)) = self.link(from).and_then(|link| Some((link.member?, link.pongs_received))) else {
+            return;
+        };
+        for index in 0..self.ring.links.len() {
+            let id = self.ring.links[index];
+            let Some(link) = self.link_mut(id) else { continue };
+            if link.right_asked.take_if(|asked| asked.0 == from && asked.1 <= pongs).is_some() && link.users.is_some() {
+                self.send(id, &Line::KnownTo { address: member });
+            }
+        }
+    }
+
+    /// KNOWN-TO: the users that are handed over to us are known to a member. Its present life began before we said that we are
+    /// here, or it may be an earlier one that knew them.
+    fn known_to(&mut self, id: ConnectionId, address: SocketAddr) {
+        let started = self.link(id).expect("the link is there").started;
+        let known_to = self.ring.links.iter().copied().find(|&other| {
+            self.link(other).is_some_and(|link| {
+                link.outgoing && link.minor.is_some() && link.peer == address && link.started <= started
+            })
+        });
+        self.link_mut(id).expect("the link is there").known_to = known_to;
     }
 
     /// Adds users to the output of a handshake when little of it is left, and its end when there are no more.

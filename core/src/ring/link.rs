@@ -60,8 +60,14 @@ pub(crate) struct Link {
     pub(crate) consistent_hashing: bool,
     /// Incoming, and better placed than our left: the left that was told of it.
     pub(crate) announced_to: Option<ConnectionId>,
+    /// We were told to connect, and this is our right until the handshake is finished, or has failed.
+    pub(crate) replaces: Option<ConnectionId>,
     /// How far our users have been sent.
     pub(crate) users: Option<Cursor>,
+    /// We hand over our users, and our right will know all of them when it has answered so many PINGs on that link.
+    pub(crate) right_asked: Option<(ConnectionId, u64)>,
+    /// The other end hands over its users, and has said that who is at the end of that link knows them.
+    pub(crate) known_to: Option<ConnectionId>,
     pub(crate) users_sent: u64,
     pub(crate) users_received: u64,
     pub(crate) updates_received: u64,
@@ -74,6 +80,8 @@ pub(crate) struct Link {
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,
     pub(crate) peak_buffered: usize,
+    pub(crate) pings_sent: u64,
+    pub(crate) pongs_received: u64,
     /// When the PING was sent that has not been answered yet.
     pub(crate) ping_sent: Option<Instant>,
     pub(crate) ping_millis: u64,
@@ -97,7 +105,10 @@ impl Link {
             hosts_taken_over: false,
             consistent_hashing: false,
             announced_to: None,
+            replaces: None,
             users: None,
+            right_asked: None,
+            known_to: None,
             users_sent: 0,
             users_received: 0,
             updates_received: 0,
@@ -110,6 +121,8 @@ impl Link {
             bytes_in: 0,
             bytes_out: 0,
             peak_buffered: 0,
+            pings_sent: 0,
+            pongs_received: 0,
             ping_sent: None,
             last_ping: now.instant,
             ping_millis: 0,
@@ -211,7 +224,7 @@ impl Director {
     }
 
     /// Connects to a member. The link becomes our right when its handshake is finished.
-    pub(crate) fn start_link(&mut self, to: SocketAddr, why: &str, now: Now) {
+    pub(crate) fn start_link(&mut self, to: SocketAddr, why: &str, now: Now) -> ConnectionId {
         let from = self.ring.members.self_address();
         info!("Connecting to {to} (as {}): {why}", from.ip());
         if let Some(member) = self.ring.members.get_mut(to) {
@@ -224,6 +237,7 @@ impl Director {
         self.timers.set(Timer::Handshake(id), now.instant + CONNECT_TIMEOUT);
         self.connections
             .act(crate::contract::Action::Connect { connection: id, target: Target::Ring { to, from: from.ip() } });
+        id
     }
 
     /// A link that we asked for is there.
@@ -341,6 +355,7 @@ impl Director {
         let Some(link) = self.link_mut(id) else { return };
         link.detached = true;
         let cursor = link.users.take();
+        let replaces = link.replaces.take().filter(|_| !link.done);
         if let Some(cursor) = cursor {
             self.users.end(cursor);
         }
@@ -372,6 +387,10 @@ impl Director {
             // It may have been a try to reach the preferred one: there will be another.
             self.check_preferred_right(now);
         }
+        if let Some(right) = replaces.filter(|&right| self.ring.right == Some(right)) {
+            // Who has said CONNECT does not want to be our right, be it that the ring finds itself in another order.
+            self.quit_link(right, "CONNECT requested", now);
+        }
     }
 
     /// One line from another director. Returns whether to go on reading.
@@ -383,9 +402,17 @@ impl Director {
         if link.detached {
             return false;
         }
+        if self.plain_user_told(id, line, now) {
+            return true;
+        }
+        let Some(link) = self.link(id) else { return false };
         let result = match Line::parse(line, link.minor.unwrap_or(self.tuning.ring_minor)) {
             Ok(parsed) => self.link_command(id, parsed, now),
-            Err(error) => Err(Refusal::protocol(error.to_string())),
+            Err(error) => {
+                let refusal = Refusal::protocol(error.to_string());
+                self.merge_told_users(id, now);
+                Err(refusal)
+            }
         };
         match result {
             Ok(()) => self.link(id).is_some_and(|link| !link.detached),

@@ -323,14 +323,22 @@ impl Director {
 
     /// Sends PING, unless one has not been answered yet.
     pub(crate) fn send_ping(&mut self, id: ConnectionId, now: Now) {
+        if self.link(id).is_some_and(|link| link.ping_sent.is_none()) {
+            self.send_further_ping(id, now);
+        }
+    }
+
+    /// Sends PING, whatever has been answered: the answer tells that all has been read that went before.
+    pub(crate) fn send_further_ping(&mut self, id: ConnectionId, now: Now) {
         let Some(connection) = self.connections.get(id) else { return };
         let buffered_bytes = connection.buffered() as u64;
         let Some(link) = self.link_mut(id) else { return };
-        if link.detached || link.ping_sent.is_some() {
+        if link.detached {
             return;
         }
-        link.ping_sent = Some(now.instant);
+        link.ping_sent.get_or_insert(now.instant);
         link.last_ping = now.instant;
+        link.pings_sent += 1;
         self.send(id, &Line::Ping { info: Some(PingInfo { timestamp_secs: now.unix_secs, buffered_bytes }) });
         self.arm_ping(id, now);
     }
@@ -343,6 +351,7 @@ impl Director {
 
     pub(crate) fn pong_received(&mut self, id: ConnectionId, now: Now) {
         let Some(link) = self.link_mut(id) else { return };
+        link.pongs_received += 1;
         if let Some(sent) = link.ping_sent.take() {
             let took = now.instant.saturating_since(sent);
             link.ping_millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
@@ -356,6 +365,7 @@ impl Director {
             member.link_held();
         }
         self.arm_ping(id, now);
+        self.tell_known_to(id);
         if self.ring.left == Some(id) {
             self.send_misplaced_away(now);
             self.settle_strays(now);

@@ -16,7 +16,7 @@ use crate::ring::link::Label;
 use crate::time::Now;
 use crate::timers::Timer;
 use crate::users::{Expired, Generation, User, UserSlot};
-use crate::wire::ring::{Line, Moved, Origin};
+use crate::wire::ring::{Line, Moved, Origin, PlainUser, minor};
 
 /// At most so many users are looked at for expiry in one call.
 const EXPIRE_BATCH: usize = 4096;
@@ -29,29 +29,45 @@ const WEAK_KEEP_SECS: u32 = 30;
 
 /// What an incoming USER says, next to what we have.
 #[derive(Clone, Copy, Debug)]
-struct Incoming {
+struct Incoming<'a> {
     hash: u32,
     host: HostNumber,
+    tag: TagNumber,
     timestamp_secs: u32,
     weak: bool,
+    moved: &'a Moved,
+}
+
+/// What a line says of a user.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ToldUser {
+    hash: u32,
+    host: IpAddr,
+    /// Which host that is, and its tag; no line about users changes that. `None`: we do not know it.
+    place: Option<(HostNumber, TagNumber)>,
+    told: Told,
     moved: Moved,
 }
 
-/// What a handshake says of a user.
+/// What else it says.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct HandshakeUser {
-    pub(crate) hash: u32,
-    pub(crate) host: IpAddr,
-    pub(crate) timestamp_secs: u64,
-    pub(crate) weak: bool,
-    pub(crate) moved: Moved,
+pub(crate) enum Told {
+    /// In a handshake.
+    Handshake { timestamp_secs: u64, weak: bool },
+    /// At any other time.
+    Live { timestamp_secs: Option<u64> },
 }
+
+/// So many lines about users are merged at once.
+const TOLD_BATCH: usize = 64;
 
 /// What came of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Merged {
     /// Nothing is new.
     Unchanged,
+    /// We did not know him: it goes on, not back.
+    Added,
     /// Something is: it goes on, not back.
     Changed,
     /// What we have stands: everybody hears it, the sender too.
@@ -70,15 +86,13 @@ impl Director {
         u64::from(timestamp_secs) + u64::from(self.tuning.user_expire_secs) <= now.unix_secs
     }
 
-    /// Whether this user, whose tag is that of the host, is weak.
-    fn is_weak(&self, hash: u32, host: HostNumber) -> bool {
-        let slot = self.hosts.get(host).and_then(|host| self.users.find(hash, host.tag));
-        slot.is_some_and(|slot| self.users.get(slot).weak)
+    fn is_weak(&self, hash: u32, tag: TagNumber) -> bool {
+        self.users.find(hash, tag).is_some_and(|slot| self.users.get(slot).weak)
     }
 
     /// Whether somebody who names a move keeps its user although his time has run out, and we ought to, too: not if the move
     /// has ended here.
-    fn is_kept_by_move(&self, hash: u32, host: HostNumber, moved: Moved) -> bool {
+    fn is_kept_by_move(&self, hash: u32, host: HostNumber, moved: &Moved) -> bool {
         let Some(tag) = self.hosts.get(host).map(|host| host.tag) else { return false };
         let has_ended = self.kills.has_ended(hash, tag, moved.of_move);
         self.believed(moved.generation).is_some() && moved.of_move.is_some() && !has_ended
@@ -103,8 +117,8 @@ impl Director {
     }
 
     /// Tells one director who is where.
-    fn answer_user(&mut self, id: ConnectionId, user: User) {
-        if let Some(line) = self.user_line(user) {
+    fn answer_user(&mut self, id: ConnectionId, slot: Option<UserSlot>) {
+        if let Some(line) = slot.and_then(|slot| self.user_line(self.users.get(slot))) {
             self.send(id, &line);
         }
     }
@@ -131,16 +145,75 @@ impl Director {
         }
     }
 
-    /// USER.
-    pub(crate) fn user_received(
+    /// Takes a line if it is one of those that most are, and may come now.
+    pub(crate) fn plain_user_told(&mut self, id: ConnectionId, line: &[u8], now: Now) -> bool {
+        let Some(user) = PlainUser::read(line) else { return false };
+        let Some(link) = self.link(id) else { return false };
+        let peer_minor = link.minor.unwrap_or_default();
+        let expected = !user.handshake || (!link.outgoing && !link.done);
+        if peer_minor < minor::USER_TIMESTAMP || !link.me_received || !expected {
+            return false;
+        }
+        let PlainUser { handshake, hash, host, timestamp_secs } = user;
+        let told = if handshake {
+            Told::Handshake { timestamp_secs, weak: false }
+        } else {
+            Told::Live { timestamp_secs: Some(timestamp_secs) }
+        };
+        self.user_told(id, (hash, host.into(), PlainUser::moved(peer_minor)), told, now);
+        true
+    }
+
+    /// USER, or a user of a handshake. It is merged with those that come with it, before any other line.
+    pub(crate) fn user_told(
         &mut self,
         id: ConnectionId,
-        hash: u32,
-        host: IpAddr,
-        timestamp_secs: Option<u64>,
-        moved: Moved,
+        (hash, host, moved): (u32, IpAddr, Moved),
+        told: Told,
         now: Now,
     ) {
+        let number = self.hosts.find(host);
+        let place = number.and_then(|number| Some((number, self.hosts.get(number)?.tag)));
+        self.told_users.push(ToldUser { hash, host, place, told, moved });
+        if self.told_users.len() >= TOLD_BATCH {
+            self.merge_told_users(id, now);
+        }
+    }
+
+    /// Merges what a link's last lines have said of users.
+    ///
+    /// Of millions of users none is in the processor's cache. So all are looked for first: these accesses to memory do not
+    /// depend on each other, and the processor waits for many of them at a time.
+    pub(crate) fn merge_told_users(&mut self, id: ConnectionId, now: Now) {
+        if self.told_users.is_empty() {
+            return;
+        }
+        let mut users = std::mem::take(&mut self.told_users);
+        let mut keys = [(0, TagNumber(0)); TOLD_BATCH];
+        for (key, user) in keys.iter_mut().zip(&users) {
+            // To fetch in vain does no harm.
+            *key = (user.hash, user.place.map_or(TagNumber(0), |(_, tag)| tag));
+        }
+        self.users.fetch(&keys[..users.len()]);
+        let heard = self.others_hear_of_added_users(id);
+        for user in &users {
+            if self.link(id).is_none_or(|link| link.detached) {
+                break;
+            }
+            match user.told {
+                Told::Handshake { timestamp_secs, weak } => {
+                    self.handshake_user(id, user, timestamp_secs, weak, heard, now);
+                }
+                Told::Live { timestamp_secs } => self.user_received(id, user, timestamp_secs, now),
+            }
+        }
+        users.clear();
+        self.told_users = users;
+    }
+
+    /// USER.
+    fn user_received(&mut self, id: ConnectionId, user: &ToldUser, timestamp_secs: Option<u64>, now: Now) {
+        let ToldUser { hash, host, place, ref moved, .. } = *user;
         let source = match self.link_mut(id) {
             Some(link) => {
                 link.updates_received += 1;
@@ -148,7 +221,7 @@ impl Director {
             }
             None => None,
         };
-        let Some(host) = self.hosts.find(host) else {
+        let Some((host, tag)) = place else {
             debug!("{}: USER {hash} names host {host}, which was removed: ignored", Label(self, id));
             return;
         };
@@ -157,8 +230,7 @@ impl Director {
             None => {
                 // Without a timestamp it would go round for ever if every hop counted as a refresh.
                 let pause = (self.tuning.user_expire_secs / 4).min(15);
-                let tag = self.hosts.get(host).map(|host| host.tag);
-                let known = tag.and_then(|tag| self.users.find(hash, tag)).map(|slot| self.users.get(slot));
+                let known = self.users.find(hash, tag).map(|slot| self.users.get(slot));
                 match known {
                     Some(user) if u64::from(user.timestamp_secs) + u64::from(pause) > now.unix_secs => {
                         user.timestamp_secs
@@ -169,7 +241,7 @@ impl Director {
         };
         let refresh = if !self.is_expired(refresh, now) {
             refresh
-        } else if self.is_weak(hash, host) {
+        } else if self.is_weak(hash, tag) {
             // Who says so has heard the question, and his clock is behind. Whoever asked hears it come round, but for us there
             // may be no other answer.
             clamp_secs(now.unix_secs)
@@ -178,35 +250,45 @@ impl Director {
         } else {
             return;
         };
-        let incoming = Incoming { hash, host, timestamp_secs: refresh, weak: false, moved };
-        let (merged, user) = self.merge_user(incoming, now);
+        let incoming = Incoming { hash, host, tag, timestamp_secs: refresh, weak: false, moved };
+        let (merged, slot) = self.merge_user(incoming, now);
         match merged {
-            Merged::OursIsLater => self.answer_user(id, user),
+            Merged::OursIsLater => self.answer_user(id, slot),
             Merged::TheirsIsLater => self.take_later_move(incoming, source, now),
-            _ => self.tell_merged(merged, user, Except::Member(source), now),
+            _ => self.tell_merged(merged, slot, Except::Member(source), now),
         }
     }
 
     /// A user was moved while we were elsewhere: he is not let in there before his old sessions here are gone. If the move
     /// is under way, then not before all are.
-    fn take_later_move(&mut self, incoming: Incoming, source: Option<SocketAddr>, now: Now) {
-        let Incoming { hash, host, timestamp_secs, moved, .. } = incoming;
-        let Some((tag, ip)) = self.hosts.get(host).map(|host| (host.tag, host.ip)) else { return };
+    fn take_later_move(&mut self, incoming: Incoming<'_>, source: Option<SocketAddr>, now: Now) {
+        let Incoming { hash, host, tag, timestamp_secs, moved, .. } = incoming;
+        let Some(ip) = self.hosts.get(host).map(|host| host.ip) else { return };
         let known = self.users.find(hash, tag).map_or(0, |slot| self.users.get(slot).timestamp_secs);
         let timestamp_secs = timestamp_secs.max(known);
-        let line = Line::User { hash, host: ip, timestamp_secs: Some(u64::from(timestamp_secs)), moved };
+        let line = Line::User { hash, host: ip, timestamp_secs: Some(u64::from(timestamp_secs)), moved: *moved };
         // It goes on before anything that is said of its kill.
         self.broadcast(&line, Except::Member(source));
         let generation = moved.generation.unwrap_or_default();
         self.begin_kill(hash, tag, Place { host, generation, timestamp_secs }, Mover::other(moved.of_move), now);
     }
 
-    fn tell_merged(&mut self, merged: Merged, user: User, except: Except, now: Now) {
+    fn tell_merged(&mut self, merged: Merged, slot: Option<UserSlot>, except: Except, now: Now) {
+        let user = |director: &Self| slot.map(|slot| director.users.get(slot));
         match merged {
             Merged::Unchanged | Merged::OursIsLater | Merged::TheirsIsLater => {}
-            Merged::Changed => self.send_user(user, except),
-            Merged::OursStands => self.send_user(user, Except::Nobody),
+            Merged::Added | Merged::Changed => {
+                if let Some(user) = user(self) {
+                    self.send_user(user, except);
+                }
+            }
+            Merged::OursStands => {
+                if let Some(user) = user(self) {
+                    self.send_user(user, Except::Nobody);
+                }
+            }
             Merged::Conflict => {
+                let Some(user) = user(self) else { return };
                 let Some(winner) = self.hosts.get(user.host).map(|host| host.ip) else { return };
                 let origin = self.new_origin();
                 let line = Line::UserKickHash { origin, hash: user.hash, except: winner };
@@ -232,12 +314,12 @@ impl Director {
         match seen {
             Seen::First(origin) => {
                 let timestamp_secs = clamp_secs(now.unix_secs);
-                let incoming = Incoming { hash, host: number, timestamp_secs, weak: true, moved: Moved::UNKNOWN };
-                let (merged, user) = self.merge_user(incoming, now);
-                if user.weak {
+                let incoming = Incoming { hash, host: number, tag, timestamp_secs, weak: true, moved: &Moved::UNKNOWN };
+                let (merged, slot) = self.merge_user(incoming, now);
+                if slot.is_some_and(|slot| self.users.get(slot).weak) {
                     self.broadcast(&Line::UserWeak { origin, hash, host }, Except::Link(id));
                 } else {
-                    self.tell_merged(merged, user, Except::Nobody, now);
+                    self.tell_merged(merged, slot, Except::Nobody, now);
                 }
             }
             Seen::Again => {
@@ -262,12 +344,22 @@ impl Director {
     }
 
     /// A user of a handshake.
-    pub(crate) fn handshake_user(&mut self, id: ConnectionId, user: HandshakeUser, now: Now) {
-        let HandshakeUser { hash, host, timestamp_secs, weak, moved } = user;
+    ///
+    /// `heard`: whether others have to hear of him if he is added.
+    fn handshake_user(
+        &mut self,
+        id: ConnectionId,
+        user: &ToldUser,
+        timestamp_secs: u64,
+        weak: bool,
+        heard: bool,
+        now: Now,
+    ) {
+        let ToldUser { hash, host, place, ref moved, .. } = *user;
         if let Some(link) = self.link_mut(id) {
             link.users_received += 1;
         }
-        let Some(number) = self.hosts.find(host) else {
+        let Some((number, tag)) = place else {
             // The host was removed while the list was on its way, or it joins us with hosts that we do not take over.
             if let Some(link) = self.link_mut(id) {
                 link.unknown_host_users += 1;
@@ -284,23 +376,37 @@ impl Director {
         if self.is_expired(timestamp_secs, now) && !self.is_kept_by_move(hash, number, moved) {
             return;
         }
-        let incoming = Incoming { hash, host: number, timestamp_secs, weak, moved };
-        let (merged, user) = self.merge_user(incoming, now);
-        let source = self.link(id).and_then(|link| link.member);
+        let incoming = Incoming { hash, host: number, tag, timestamp_secs, weak, moved };
+        let (merged, slot) = self.merge_user(incoming, now);
+        if merged == Merged::Added && !heard && !weak {
+            return;
+        }
+        let (source, known_to) = self.link(id).map_or((None, None), |link| (link.member, link.known_to));
         match merged {
+            Merged::Added if !weak => {
+                self.tell_merged(merged, slot, Except::MemberAndLink(source, known_to), now);
+            }
             // What is news to us may be news to those behind us: two rings become one, or they have just started as we have.
-            Merged::Changed | Merged::Conflict => self.tell_merged(merged, user, Except::Member(source), now),
+            Merged::Added | Merged::Changed | Merged::Conflict => {
+                self.tell_merged(merged, slot, Except::Member(source), now);
+            }
             Merged::TheirsIsLater => self.take_later_move(incoming, source, now),
             // And what is not may be the other way round.
-            Merged::OursIsLater => self.answer_user(id, user),
+            Merged::OursIsLater => self.answer_user(id, slot),
             Merged::Unchanged | Merged::OursStands => {}
         }
     }
 
-    /// Puts what somebody says of a user and what we have together. Returns what came of it and the user.
-    fn merge_user(&mut self, incoming: Incoming, now: Now) -> (Merged, User) {
-        let Incoming { hash, host, timestamp_secs, weak, moved } = incoming;
-        let tag = self.hosts.get(host).expect("the caller has just found it").tag;
+    /// Whether there is a link on which users that a handshake adds have to be told.
+    fn others_hear_of_added_users(&self, id: ConnectionId) -> bool {
+        let (source, known_to) = self.link(id).map_or((None, None), |link| (link.member, link.known_to));
+        self.has_audience(Except::MemberAndLink(source, known_to))
+    }
+
+    /// Puts what somebody says of a user and what we have together. Returns what came of it and where the user is; nowhere, if he
+    /// is not known and is not to be added yet.
+    fn merge_user(&mut self, incoming: Incoming<'_>, now: Now) -> (Merged, Option<UserSlot>) {
+        let Incoming { hash, host, tag, timestamp_secs, weak, moved } = incoming;
         let known = self.users.find(hash, tag).map(|slot| (slot, self.users.get(slot)));
         let Some((slot, user)) = known else {
             return self.add_merged_user(incoming, now);
@@ -321,13 +427,13 @@ impl Director {
                     merged = Merged::Changed;
                 }
             } else if user.killing || self.is_recently_updated(user.timestamp_secs, now) {
-                return (Merged::OursStands, user);
+                return (Merged::OursStands, Some(slot));
             } else {
                 self.put_user(slot, host, generation.or(Some(user.generation).filter(|_| user.host == host)));
                 self.users.set_weak(slot, true);
                 merged = Merged::Changed;
             }
-            return (merged, self.users.get(slot));
+            return (merged, Some(slot));
         }
         if user.weak {
             self.put_user(slot, host, generation.or(Some(user.generation).filter(|_| user.host == host)));
@@ -340,13 +446,13 @@ impl Director {
                 Merged::TheirsIsLater if !user.killing && self.kills.has_ended(hash, tag, moved.of_move) => {
                     // That move has ended here, and he was given his backend since.
                     self.users.set_generation(slot, generation.unwrap_or_default().next());
-                    return (Merged::OursIsLater, self.users.get(slot));
+                    return (Merged::OursIsLater, Some(slot));
                 }
                 later => {
                     if later == Merged::OursIsLater {
                         self.note_contradiction(incoming, generation.unwrap_or_default());
                     }
-                    return (later, user);
+                    return (later, Some(slot));
                 }
             }
             merged = Merged::Changed;
@@ -354,7 +460,7 @@ impl Director {
             if let Some(kill) = self.kill(hash, tag) {
                 // They have not heard of the move yet, and what would tell them of it can't be said in this ring.
                 kill.contradicted = true;
-                return (Merged::Unchanged, user);
+                return (Merged::Unchanged, Some(slot));
             }
             if self.is_near_expiry(user.timestamp_secs, now) {
                 self.put_user(slot, host, generation);
@@ -383,16 +489,16 @@ impl Director {
                 merged = Merged::Changed;
             }
         }
-        let merged_user = self.users.get(slot);
         if user.weak {
             self.retry_lookups_of(hash, now);
+            return (merged, self.users.find(hash, tag));
         }
-        (merged, merged_user)
+        (merged, Some(slot))
     }
 
     /// Somebody has a user elsewhere than where he moves to. The move stands; but it may take longer than users are kept, and
     /// may have ended where that was said: then nothing else tells where he is when it ends here.
-    fn note_contradiction(&mut self, incoming: Incoming, generation: Generation) {
+    fn note_contradiction(&mut self, incoming: Incoming<'_>, generation: Generation) {
         let Incoming { hash, host, timestamp_secs, .. } = incoming;
         let Some((tag, ip)) = self.hosts.get(host).map(|host| (host.tag, host.ip)) else { return };
         if let Some(kill) = self.kill(hash, tag) {
@@ -416,7 +522,7 @@ impl Director {
     }
 
     /// What comes of it if one of the two backends stands because of a move.
-    fn merge_later(&self, incoming: Incoming, generation: Generation, user: &User) -> Option<Merged> {
+    fn merge_later(&self, incoming: Incoming<'_>, generation: Generation, user: &User) -> Option<Merged> {
         let Incoming { host, moved, .. } = incoming;
         let order = self.compare_places(host, generation, user);
         // Without a move, a conflict has another end: who has a session there keeps it.
@@ -448,18 +554,16 @@ impl Director {
         }
     }
 
-    fn add_merged_user(&mut self, incoming: Incoming, now: Now) -> (Merged, User) {
-        let Incoming { hash, host, timestamp_secs, weak, moved } = incoming;
-        let tag = self.hosts.get(host).expect("the caller has just found it").tag;
+    fn add_merged_user(&mut self, incoming: Incoming<'_>, now: Now) -> (Merged, Option<UserSlot>) {
+        let Incoming { hash, host, tag, timestamp_secs, weak, moved } = incoming;
         let generation = self.believed(moved.generation);
         let user =
             User { hash, tag, host, timestamp_secs, weak, killing: false, generation: generation.unwrap_or_default() };
         // A move that has ended here is not begun anew.
         if generation.is_some() && moved.of_move.is_some() && !self.kills.has_ended(hash, tag, moved.of_move) {
-            return (Merged::TheirsIsLater, user);
+            return (Merged::TheirsIsLater, None);
         }
-        self.add_user(user, now);
-        (Merged::Changed, user)
+        (Merged::Added, Some(self.add_user(user, now)))
     }
 
     /// Adds a user who is not in the map.

@@ -6,6 +6,7 @@ mod circles;
 mod clocks;
 mod generations;
 mod hostile;
+mod joins;
 mod lost;
 mod minors;
 mod moves;

@@ -32,15 +32,35 @@ impl Index {
         self.shards[shard(key)].find(key, is).copied()
     }
 
+    /// A slot that may be that of a key, found without looking at its node; `None`: there is none.
+    pub(super) fn guess(&self, hash: u32, tag: TagNumber) -> Option<u32> {
+        let key = key(self.seed, hash, tag);
+        self.shards[shard(key)].iter_hash(key).next().copied()
+    }
+
     /// Adds a slot whose key is not there yet; `key_of` tells the keys of others.
-    pub(super) fn insert(&mut self, hash: u32, tag: TagNumber, slot: u32, key_of: impl Fn(u32) -> (u32, TagNumber)) {
+    ///
+    /// `fetch` makes the processor fetch the node of a slot, and returns anything of it.
+    pub(super) fn insert(
+        &mut self,
+        hash: u32,
+        tag: TagNumber,
+        slot: u32,
+        key_of: impl Fn(u32) -> (u32, TagNumber),
+        fetch: impl Fn(u32) -> u32,
+    ) {
         let seed = self.seed;
         let key_of = |&slot: &u32| {
             let (hash, tag) = key_of(slot);
             key(seed, hash, tag)
         };
         let key = key(seed, hash, tag);
-        self.shards[shard(key)].insert_unique(key, slot, key_of);
+        let shard = &mut self.shards[shard(key)];
+        if shard.len() == shard.capacity() {
+            // It is about to ask for all keys, one by one: beforehand the processor can fetch many nodes at a time.
+            std::hint::black_box(shard.iter().map(|&slot| fetch(slot)).fold(0, u32::wrapping_add));
+        }
+        shard.insert_unique(key, slot, key_of);
     }
 
     pub(super) fn remove(&mut self, hash: u32, tag: TagNumber, slot: u32, key_of: impl Fn(u32) -> (u32, TagNumber)) {

@@ -164,7 +164,7 @@ pub(super) fn ip<'a>(name: &'static str) -> impl FnMut(&'a [u8]) -> Parsed<'a, I
 
 /// The next argument and what follows it, if it is a number of at most 19 digits: read while its end is looked for. Every
 /// line of the ring has several. `None` says nothing: then it is for [`typed`] to say what is wrong.
-fn plain_number(input: &[u8]) -> Option<(&[u8], u64)> {
+pub(super) fn plain_number(input: &[u8]) -> Option<(&[u8], u64)> {
     let (b'\t', argument) = input.split_first()? else { return None };
     let mut number = 0;
     for (place, &byte) in argument.iter().enumerate() {
@@ -222,7 +222,7 @@ pub(super) fn read_ip(argument: &[u8]) -> Option<IpAddr> {
 
 /// The next argument and what follows it, if it is four numbers as the standard library takes them: without leading zeros.
 /// It stands in every line about a user, and this costs a fourth of what that takes.
-fn plain_ipv4(input: &[u8]) -> Option<(&[u8], Ipv4Addr)> {
+pub(super) fn plain_ipv4(input: &[u8]) -> Option<(&[u8], Ipv4Addr)> {
     let (b'\t', argument) = input.split_first()? else { return None };
     let (length, ip) = read_ipv4_until_tab(argument)?;
     Some((&argument[length..], ip))
@@ -230,34 +230,28 @@ fn plain_ipv4(input: &[u8]) -> Option<(&[u8], Ipv4Addr)> {
 
 /// The address before the first TAB, and its length.
 fn read_ipv4_until_tab(argument: &[u8]) -> Option<(usize, Ipv4Addr)> {
-    let mut octets = [0; 4];
-    let (mut place, mut digits, mut octet) = (0, 0, 0_u16);
-    let mut length = argument.len();
-    for (at, &byte) in argument.iter().enumerate() {
-        let digit = byte.wrapping_sub(b'0');
-        if digit <= 9 {
-            if digits > 0 && octet == 0 {
-                return None;
-            }
-            (digits, octet) = (digits + 1, octet * 10 + u16::from(digit));
-            if octet > 255 {
-                return None;
-            }
-        } else if byte == b'.' {
-            if digits == 0 || place == 3 {
-                return None;
-            }
-            octets[place] = octet as u8;
-            (place, digits, octet) = (place + 1, 0, 0);
-        } else if byte == b'\t' {
-            length = at;
-            break;
-        } else {
-            return None;
-        }
-    }
-    octets[place] = octet as u8;
-    (place == 3 && digits > 0).then(|| (length, octets.into()))
+    let (first, at) = octet(argument, 0)?;
+    let (second, at) = octet(argument, dot(argument, at)?)?;
+    let (third, at) = octet(argument, dot(argument, at)?)?;
+    let (fourth, at) = octet(argument, dot(argument, at)?)?;
+    let ends = argument.get(at).is_none_or(|&byte| byte == b'\t');
+    ends.then(|| (at, Ipv4Addr::new(first, second, third, fourth)))
+}
+
+/// What is behind the dot here.
+fn dot(argument: &[u8], at: usize) -> Option<usize> {
+    (argument.get(at) == Some(&b'.')).then_some(at + 1)
+}
+
+/// The number here, of at most three digits and without leading zeros, and what is behind it.
+fn octet(argument: &[u8], start: usize) -> Option<(u8, usize)> {
+    let digit = |at: usize| argument.get(at).map(|byte| byte.wrapping_sub(b'0')).filter(|&digit| digit <= 9);
+    let first = digit(start)?;
+    let Some(second) = digit(start + 1).filter(|_| first != 0) else { return Some((first, start + 1)) };
+    let two = first * 10 + second;
+    let Some(third) = digit(start + 2) else { return Some((two, start + 2)) };
+    let three = u16::from(two) * 10 + u16::from(third);
+    Some((u8::try_from(three).ok()?, start + 3))
 }
 
 fn read_ipv4(argument: &[u8]) -> Option<Ipv4Addr> {

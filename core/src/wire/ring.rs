@@ -2,15 +2,15 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use nom::Parser;
 use nom::combinator::opt;
 use nom::multi::many0;
 
 use super::arguments::{
-    Complaint, Flaw, LineWriter, Parsed, address, hash, ip, optional, raw, read_u32, read_u64, split_command, text,
-    typed, u32, u64,
+    Complaint, Flaw, LineWriter, Parsed, address, hash, ip, optional, plain_ipv4, plain_number, raw, read_u32,
+    read_u64, split_command, text, typed, u32, u64,
 };
 use super::line::unescape;
 use crate::users::Generation;
@@ -50,6 +50,10 @@ pub mod minor {
     pub const DIRECTOR_NAMES: u32 = 10;
     /// HOST goes everywhere, also from where it is no news: our own extension.
     pub const HOST_EVERYWHERE: u32 = 10;
+    /// Who has said CONNECT reads on until the other leaves: our own extension.
+    pub const READS_AFTER_CONNECT: u32 = 10;
+    /// KNOWN-TO: our own extension.
+    pub const KNOWN_TO: u32 = 10;
 }
 
 /// Who originated a command, and its number there (ring protocol, "Sequence numbers").
@@ -166,6 +170,8 @@ pub enum Line<'a> {
     /// `U hash ip timestamp [w|- [generation|- [m-ip m-port m-seq]]]`: what follows `w` to minor 10 only; or `USER` with
     /// more than two arguments from a peer below minor 9
     HandshakeUser { hash: u32, host: IpAddr, timestamp_secs: u64, weak: bool, moved: Moved },
+    /// `KNOWN-TO ip port`
+    KnownTo { address: SocketAddr },
     /// `OPTIONS option…`
     Options { options: Vec<Cow<'a, [u8]>> },
     /// `DONE`
@@ -273,6 +279,7 @@ impl<'a> Line<'a> {
             b"DIRECTOR" => {
                 (address, optional(origin)).map(|(address, name)| Self::Director { address, name }).parse(input)
             }
+            b"KNOWN-TO" => address.map(|address| Self::KnownTo { address }).parse(input),
             b"DIRECTOR-REMOVE" => address.map(|address| Self::DirectorRemove { address }).parse(input),
             b"CONNECT" => address.map(|address| Self::Connect { address }).parse(input),
             b"VERSION" => (text("name"), u32("major"), u32("minor"))
@@ -318,7 +325,9 @@ impl<'a> Line<'a> {
                     _ => line,
                 }
             }
-            Self::DirectorRemove { address } | Self::Connect { address } => line.address(*address),
+            Self::DirectorRemove { address } | Self::Connect { address } | Self::KnownTo { address } => {
+                line.address(*address)
+            }
             Self::HandshakeHostsStart { handshaked } | Self::HandshakeHostsEnd { handshaked } => {
                 line.number(u32::from(*handshaked))
             }
@@ -414,6 +423,7 @@ impl<'a> Line<'a> {
             Self::DirectorRemove { .. } => minor::DIRECTOR_REMOVE,
             Self::UserKick { .. } | Self::UserKickHash { .. } => minor::USER_KICK,
             Self::Options { .. } => minor::OPTIONS,
+            Self::KnownTo { .. } => minor::KNOWN_TO,
             Self::UserKickAlt { .. } => minor::USER_KICK_ALT,
             _ => 0,
         }
@@ -430,6 +440,7 @@ impl<'a> Line<'a> {
             Self::HandshakeHostsEnd { .. } => b"HOST-HAND-END",
             Self::HandshakeUser { .. } if peer_minor >= minor::USER_TIMESTAMP => b"U",
             Self::HandshakeUser { .. } | Self::User { .. } => b"USER",
+            Self::KnownTo { .. } => b"KNOWN-TO",
             Self::Options { .. } => b"OPTIONS",
             Self::Done => b"DONE",
             Self::UserWeak { .. } => b"USER-WEAK",
@@ -447,6 +458,39 @@ impl<'a> Line<'a> {
             Self::Connect { .. } => b"CONNECT",
             Self::Quit { .. } => b"QUIT",
         }
+    }
+}
+
+/// What nearly all lines are: USER, or a user of a handshake, with an IPv4 address and a timestamp and nothing behind it.
+/// Millions of them come when a director joins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PlainUser {
+    /// `U`, not `USER`.
+    pub(crate) handshake: bool,
+    pub(crate) hash: u32,
+    pub(crate) host: Ipv4Addr,
+    pub(crate) timestamp_secs: u64,
+}
+
+impl PlainUser {
+    /// Reads a line, without its LF, of a peer that knows [`minor::USER_TIMESTAMP`]. `None` says nothing: then it is for
+    /// [`Line::parse`].
+    pub(crate) fn read(line: &[u8]) -> Option<Self> {
+        let rest = line.strip_prefix(b"U")?;
+        let (handshake, rest) = match rest.strip_prefix(b"SER") {
+            Some(rest) => (false, rest),
+            None => (true, rest),
+        };
+        let (rest, hash) = plain_number(rest)?;
+        let hash = u32::try_from(hash).ok().filter(|&hash| hash != 0)?;
+        let (rest, host) = plain_ipv4(rest)?;
+        let (rest, timestamp_secs) = plain_number(rest)?;
+        rest.is_empty().then_some(Self { handshake, hash, host, timestamp_secs })
+    }
+
+    /// What it says of how the user came to his backend.
+    pub(crate) fn moved(peer_minor: u32) -> Moved {
+        if peer_minor >= minor::KILL_NAMES { Moved::NEVER } else { Moved::UNKNOWN }
     }
 }
 

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::figures::rounds;
-use super::neighbours::Waiting;
+use super::neighbours::{Waiting, distinct};
 use super::table::{Measure, Table, Unit};
 use super::usage;
 use super::{KINDS, NEEDS};
@@ -19,8 +19,12 @@ use crate::lab::Lab;
 use crate::ring::Ring;
 use crate::wait::wait_for;
 
-/// Longer than the original takes for ten million on a busy machine.
-const LIMIT: Duration = Duration::from_secs(300);
+/// Longer than the original takes on a busy machine: this long…
+const LIMIT: Duration = Duration::from_secs(60);
+/// … and so much for each user.
+const LIMIT_EACH: Duration = Duration::from_micros(25);
+/// Whoever waits for users says at this interval how many there are.
+const PROGRESS: Duration = Duration::from_secs(2);
 
 /// What is joined.
 #[derive(Clone, Copy, Debug)]
@@ -36,7 +40,8 @@ pub struct Load {
 /// # Panics
 /// If anything is not as it has to be for the figures to mean something.
 pub fn run(load: &Load) -> Table {
-    let rounds = rounds(KINDS, load.rounds, |kind| measure(kind, load));
+    let distinct = distinct(load.users);
+    let rounds = rounds(KINDS, load.rounds, |kind| measure(kind, load, distinct));
     let mut table = Table::of(&["original", "ours"]);
     table.measures(&rounds);
     table.note(format!(
@@ -48,8 +53,10 @@ pub fn run(load: &Load) -> Table {
     table
 }
 
-fn measure(kind: Kind, load: &Load) -> Vec<Measure> {
+/// `known` is how many users they are to a director.
+pub fn measure(kind: Kind, load: &Load, known: u64) -> Vec<Measure> {
     let users = load.users;
+    let limit = LIMIT + LIMIT_EACH * u32::try_from(users).expect("fewer than 2^32");
     let lab = Lab::new(&format!("join {users}, {kind:?}"), &NEEDS).expect("needs were met a moment ago");
     let mut plan = Ring::plan(&lab, 3);
     plan.user_expire_secs = 3600;
@@ -62,9 +69,10 @@ fn measure(kind: Kind, load: &Load) -> Vec<Measure> {
     let pid = ring.member(0).director_pid();
     let idle = usage::memory(pid).expect("a director").resident;
     let hosts: Vec<IpAddr> = (1..=5).map(|last| IpAddr::from([10, 1, 2, last])).collect();
+    lab.say("filling the first member");
     let neighbours = waiting.join(ring.member(0), users, &hosts, unix_now());
     ring.lookup(0, "user0@example.org", "");
-    let known = count(ring.member(0));
+    assert_eq!(count(ring.member(0)), known, "the first member does not know all users");
     let resident = usage::memory(pid).expect("a director").resident;
     let name = format!("{users} users");
     let mut measures = Vec::new();
@@ -76,25 +84,33 @@ fn measure(kind: Kind, load: &Load) -> Vec<Measure> {
     // The third member; how it joins is not measured, since the first has just lost its neighbours.
     ring.member_mut(2).start();
     ring.member(2).wait_until_up();
-    wait_for("all users on the third member", LIMIT, || check_count(ring.member(2), known));
-    wait_for("a ring of two", LIMIT, || ring.check_synced());
+    wait_filled(&lab, ring.member(2), known, limit);
+    wait_for("a ring of two", limit, || ring.check_synced());
 
     let pingers = [0, 2].map(|member| Pinger::start(ring.member(member)));
     usage::forget_peak(pid);
     let before = usage::memory(pid).expect("a director").resident;
+    let others = [0, 2].map(|member| ring.member(member).director_pid());
+    let used_before = others.map(usage::process);
+    lab.say("the second member joins");
     ring.member_mut(1).start();
-    let (up, served) = wait_served(ring.member(1));
+    let (up, served) = wait_served(ring.member(1), limit);
     let joined = served - up;
     // What it has to know when it serves; the rest of what it hears comes late by nature.
     let at_joiner = count(ring.member(1));
-    let used = usage::process(ring.member(1).director_pid()).as_secs_f64();
+    let newcomer = usage::process(ring.member(1).director_pid());
+    let others: Vec<_> =
+        others.iter().zip(used_before).map(|(&pid, before)| usage::process(pid).saturating_sub(before)).collect();
     let pauses = pingers.map(Pinger::stop);
     let extra = usage::memory(pid).expect("a director").peak.saturating_sub(before);
     assert_eq!(at_joiner, known, "the newcomer serves and does not know all users");
-    wait_for("one synced ring", LIMIT, || ring.check_synced());
+    wait_for("one synced ring", limit, || ring.check_synced());
     lab.say(&format!("joined in {:.3} s", joined.as_secs_f64()));
     measures.push(Measure::new(format!("{name}: join"), Unit::Seconds, joined.as_secs_f64()));
-    measures.push(Measure::new(format!("{name}: processor time of the newcomer"), Unit::Seconds, used));
+    for (used, who) in [newcomer, others[0], others[1]].iter().zip(["the newcomer", "the sender", "the third member"]) {
+        let name = format!("{name}: processor time of {who}");
+        measures.push(Measure::new(name, Unit::Seconds, used.as_secs_f64()));
+    }
     measures.push(Measure::new(format!("{name}: the sender's extra memory"), Unit::Megabytes, extra as f64 / 1e6));
     for (pause, who) in pauses.iter().zip(["the sender", "the third member"]) {
         let name = format!("{name}: longest pause of {who}");
@@ -104,23 +120,23 @@ fn measure(kind: Kind, load: &Load) -> Vec<Measure> {
 }
 
 /// When a director that is being started greets a client, and when it answers its first lookup.
-fn wait_served(director: &Director) -> (Instant, Instant) {
+fn wait_served(director: &Director, limit: Duration) -> (Instant, Instant) {
     let start = Instant::now();
     let door = director.door(Door::AuthReply);
     let mut client = loop {
         match AuthReply::connect(&door) {
             Ok(client) => break client,
-            Err(error) => assert!(start.elapsed() < LIMIT, "{}: {error}", door.display()),
+            Err(error) => assert!(start.elapsed() < limit, "{}: {error}", door.display()),
         }
         std::thread::sleep(Duration::from_millis(1));
     };
     let up = Instant::now();
-    client.lines().set_read_timeout(LIMIT).expect("timeout");
+    client.lines().set_read_timeout(limit).expect("timeout");
     // A lookup fails after 30 s, and may be asked again.
     loop {
         match client.lookup("user0@example.org").expect("an answer") {
             Reply::Host(_) => return (up, Instant::now()),
-            other => assert!(start.elapsed() < LIMIT, "{other:?}"),
+            other => assert!(start.elapsed() < limit, "{other:?}"),
         }
     }
 }
@@ -130,11 +146,19 @@ fn count(director: &Director) -> u64 {
     director.admin().hosts().expect("hosts").iter().map(|host| host.users).sum()
 }
 
-fn check_count(director: &Director, expected: u64) -> Result<(), u64> {
-    match count(director) {
+/// Waits until a director knows so many users, and says how far it is.
+fn wait_filled(lab: &Lab, director: &Director, expected: u64, limit: Duration) {
+    let mut said = Instant::now();
+    wait_for("all users on the third member", limit, || match count(director) {
         known if known == expected => Ok(()),
-        known => Err(known),
-    }
+        known => {
+            if said.elapsed() > PROGRESS {
+                lab.say(&format!("{known} of {expected} users on the third member"));
+                said = Instant::now();
+            }
+            Err(known)
+        }
+    });
 }
 
 /// Looks a known user up every millisecond, and notes the longest time that this took.

@@ -124,6 +124,8 @@ impl Waiting {
         }
         neighbours.send_users(b"U", users, hosts, timestamp_secs);
         neighbours.send(b"OPTIONS\tconsistent-hashing\nDONE\n");
+        // A SYNC goes round as soon as the director has its right one: before it has read what its left one says.
+        neighbours.wait_read();
         wait_for("a SYNC of the director", LIMIT, || match neighbours.seen.syncs.load(Ordering::Relaxed) {
             0 => Err("none yet"),
             _ => Ok(()),
@@ -142,6 +144,7 @@ impl Neighbours {
     }
 
     /// Says of the first `users` users from the left where they are, since when: with `USER`, or in a handshake with `U`.
+    /// Whose names share a hash are on one backend, since they are one user to a director.
     ///
     /// # Panics
     /// If the director has closed.
@@ -156,8 +159,9 @@ impl Neighbours {
                 write_user(number, &mut name);
                 lines.extend_from_slice(command);
                 lines.push(b'\t');
-                write_number(username_hash.hash(&name).into(), &mut lines);
-                lines.extend_from_slice(hosts[number as usize % hosts.len()].as_bytes());
+                let hash = username_hash.hash(&name);
+                write_number(hash.into(), &mut lines);
+                lines.extend_from_slice(hosts[hash as usize % hosts.len()].as_bytes());
             }
             self.send(&lines);
         }
@@ -220,6 +224,22 @@ impl Neighbours {
             let _ = thread.join().expect("no panic");
         }
     }
+}
+
+/// How many users the first `users` users are to a director: names that share a hash are one.
+pub fn distinct(users: u64) -> u64 {
+    let username_hash = UsernameHash::default();
+    let mut name = Vec::new();
+    let mut hashes: Vec<u32> = (0..users)
+        .map(|number| {
+            name.clear();
+            write_user(number, &mut name);
+            username_hash.hash(&name)
+        })
+        .collect();
+    hashes.sort_unstable();
+    hashes.dedup();
+    hashes.len() as u64
 }
 
 fn connect(from: IpAddr, director: &Director) -> io::Result<TcpStream> {

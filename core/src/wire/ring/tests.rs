@@ -56,6 +56,7 @@ fn all_kinds(g: &mut Gen) -> Vec<Line<'static>> {
             weak: bool::arbitrary(g),
             moved: moved(g),
         },
+        Line::KnownTo { address: address(g) },
         Line::Options { options: (0..u8::arbitrary(g) % 4).map(|_| text(g)).collect() },
         Line::Done,
         live_user(g),
@@ -102,24 +103,25 @@ fn kind(line: &Line<'_>) -> usize {
         Line::HandshakeHost { .. } => 5,
         Line::HandshakeHostsEnd { .. } => 6,
         Line::HandshakeUser { .. } => 7,
-        Line::Options { .. } => 8,
-        Line::Done => 9,
-        Line::User { .. } => 10,
-        Line::UserWeak { .. } => 11,
-        Line::Host { .. } => 12,
-        Line::HostRemove { .. } => 13,
-        Line::HostFlush { .. } => 14,
-        Line::UserMove { .. } => 15,
-        Line::UserKilled { .. } => 16,
-        Line::UserKilledEverywhere { .. } => 17,
-        Line::UserKick { .. } => 18,
-        Line::UserKickAlt { .. } => 19,
-        Line::UserKickHash { .. } => 20,
-        Line::Sync { .. } => 21,
-        Line::Ping { .. } => 22,
-        Line::Pong { .. } => 23,
-        Line::Connect { .. } => 24,
-        Line::Quit { .. } => 25,
+        Line::KnownTo { .. } => 8,
+        Line::Options { .. } => 9,
+        Line::Done => 10,
+        Line::User { .. } => 11,
+        Line::UserWeak { .. } => 12,
+        Line::Host { .. } => 13,
+        Line::HostRemove { .. } => 14,
+        Line::HostFlush { .. } => 15,
+        Line::UserMove { .. } => 16,
+        Line::UserKilled { .. } => 17,
+        Line::UserKilledEverywhere { .. } => 18,
+        Line::UserKick { .. } => 19,
+        Line::UserKickAlt { .. } => 20,
+        Line::UserKickHash { .. } => 21,
+        Line::Sync { .. } => 22,
+        Line::Ping { .. } => 23,
+        Line::Pong { .. } => 24,
+        Line::Connect { .. } => 25,
+        Line::Quit { .. } => 26,
     }
 }
 
@@ -152,6 +154,7 @@ fn as_read(line: Line<'_>, minor: u32) -> Option<Line<'_>> {
         Line::UserKick { .. } | Line::UserKickHash { .. } if minor < 4 => None,
         Line::Options { .. } if minor < 5 => None,
         Line::UserKickAlt { .. } if minor < 8 => None,
+        Line::KnownTo { .. } if minor < 10 => None,
         Line::Director { address, .. } if minor < 10 => Some(Line::Director { address, name: None }),
         Line::UserKilled { hash, .. } if minor < 10 => Some(Line::UserKilled { hash, token: None }),
         Line::UserKilledEverywhere { origin, hash, .. } if minor < 10 => {
@@ -236,6 +239,7 @@ fn lines_of_our_extension_print_as_they_came() {
         "USER-KILLED\t1480892766\t-\t127.0.1.1\t9090\t3\t127.0.2.4\t127.0.1.2\t9090\t7",
         "USER-KILLED-EVERYWHERE\t127.0.1.1\t9090\t4\t1480892766\t0\t127.0.1.1\t9090\t3",
         "DIRECTOR\t127.0.1.2\t9090\t127.0.1.1\t9090\t3",
+        "KNOWN-TO\t127.0.1.3\t9090",
     ] {
         let parsed = Line::parse(line.as_bytes(), MINOR).unwrap();
         assert_eq!(printed(&parsed, MINOR).as_deref(), Some(line.as_bytes()));
@@ -249,6 +253,56 @@ fn real_lines_print_as_they_came() {
     for text in REAL_LINES {
         let line = Line::parse(text.as_bytes(), 9).expect(text);
         assert_eq!(printed(&line, 9).as_deref(), Some(text.as_bytes()));
+    }
+}
+
+/// What is read the short way means what it means the long way.
+#[test]
+fn plain_users_are_read_as_others_are() {
+    let long_way = |line: &[u8], peer_minor| match Line::parse(line, peer_minor) {
+        Ok(Line::User { hash, host: IpAddr::V4(host), timestamp_secs: Some(timestamp_secs), moved })
+            if moved == PlainUser::moved(peer_minor) =>
+        {
+            Some(PlainUser { handshake: false, hash, host, timestamp_secs })
+        }
+        Ok(Line::HandshakeUser { hash, host: IpAddr::V4(host), timestamp_secs, weak: false, moved })
+            if moved == PlainUser::moved(peer_minor) =>
+        {
+            Some(PlainUser { handshake: true, hash, host, timestamp_secs })
+        }
+        _ => None,
+    };
+    let mut g = Gen::new(100);
+    for _ in 0..2000 {
+        let host = Ipv4Addr::arbitrary(&mut g);
+        let command = *g.choose(&["U", "USER", "UX", "USE", ""]).expect("some");
+        let text = format!("{command}\t{}\t{host}\t{}", hash(&mut g), big_number(&mut g) >> 1);
+        let damaged = Damage::arbitrary(&mut g).done_to(text.clone().into_bytes());
+        for line in [text.as_bytes(), &damaged] {
+            for peer_minor in [9, 10] {
+                if let Some(user) = PlainUser::read(line) {
+                    assert_eq!(Some(user), long_way(line, peer_minor), "{}", line.escape_ascii());
+                }
+            }
+        }
+        let read = PlainUser::read(text.as_bytes());
+        assert_eq!(read.is_some(), matches!(command, "U" | "USER") && long_way(text.as_bytes(), 9).is_some(), "{text}");
+    }
+    for odd in [
+        "U\t0\t10.0.0.1\t5",
+        "U\t4294967296\t10.0.0.1\t5",
+        "U\t5\t10.0.0.01\t5",
+        "U\t5\t10.0.0.256\t5",
+        "U\t5\t10.0.0\t5",
+        "U\t5\t10.0.0.1.1\t5",
+        "U\t5\t10.0.0.1000\t5",
+        "U\t5\t10.0.0.1",
+        "U\t5\t10.0.0.1\t5\tw",
+        "U\t5\t10.0.0.1\t5\t",
+        "U\t5\t10.0.0.1\t",
+        "U",
+    ] {
+        assert_eq!(PlainUser::read(odd.as_bytes()), None, "{odd}");
     }
 }
 
@@ -330,6 +384,7 @@ fn lines_mean_what_they_mean_to_the_lower_version() {
         ("U\t5\t127.0.2.1\t1795309356", minor::USER_TIMESTAMP),
         ("USER-KICK-ALT\t127.0.1.1\t9090\t1\tf\tv", minor::USER_KICK_ALT),
         ("OPTIONS\tconsistent-hashing", minor::OPTIONS),
+        ("KNOWN-TO\t127.0.1.3\t9090", minor::KNOWN_TO),
         ("USER-KICK\t127.0.1.1\t9090\t1\tjane", minor::USER_KICK),
         ("USER-KICK-HASH\t127.0.1.1\t9090\t1\t5\t127.0.2.1", minor::USER_KICK),
         ("DIRECTOR-REMOVE\t127.0.1.1\t9090", minor::DIRECTOR_REMOVE),
