@@ -26,7 +26,7 @@
 //!   while its kick is under way, by late ways perhaps. If Z has been apart from the director of S after it knew, now or at most
 //!   [`REJOIN_MICROS`] ago (**Partition**, **Pause**), that one could not be told to end S, and may have forgotten the
 //!   user when the two meet again. If Z could tell it by late ways only, the kick was **on its way**.
-//! * **Kick**: the holder is the director of S, and has asked for its end. Then it holds it until that comes.
+//! * **Kick**: the director of S has asked for its end, and that has not come yet. (A move waits for it: see below.)
 //! * **Clocks**: Z was told, but by its clock that has expired, and clocks are wrong in this run.
 //! * **Older member**: one speaks a version below 1.9, where USER has no timestamp, or (for moves) below 1.10.
 //! * **Operator**: users of the first backend were forgotten by order (HOST-FLUSH, HOST-REMOVE, a tag, a drain with
@@ -367,7 +367,7 @@ impl Backends {
             }
             causes.push(if holder == new.director {
                 self.knew_both(now, session, new)?
-            } else if holder == session.director && session.kick_asked {
+            } else if session.kick_asked {
                 Cause::Kick
             } else {
                 self.was_not_told(moment, holder, session, new)?
