@@ -326,7 +326,7 @@ mod tests {
         fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
         let path = folder.path().join("auth-login");
         let _listener = UnixListener::bind(&path).unwrap();
-        fs::set_permissions(&path, Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o000)).unwrap();
         let start = Instant::now();
         let mut dialer = dialer(folder.path());
         let mut dial = Dial::new(Target::AuthLogin, start);
