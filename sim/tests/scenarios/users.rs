@@ -110,6 +110,10 @@ fn logins_go_on_while_a_joining_director_is_told_of_many_users() {
         ring.pass_millis(10);
         let lookup = ring.lookup(3, &format!("user{n}"));
         ring.wait("an answer while the handshake goes on", 10, |ring| ring.backend(lookup).is_some());
+        // Somebody whom nobody knows waits for nothing: the ring is synced.
+        let [at_sender, at_right] = [1, 3].map(|member| ring.lookup(member, &format!("new{n} at {member}")));
+        ring.pass_millis(5);
+        assert!(ring.backend(at_sender).is_some() && ring.backend(at_right).is_some(), "new user {n}");
     }
     ring.wait_whole(60);
     ring.assert_equal();
