@@ -359,6 +359,11 @@ impl Director {
             self.quit_link(right, "A nearer director was found", now);
         }
         self.ring.right = Some(id);
+        // Its right tells the others that it is here, and so do we, its left: what an earlier life of its has said went both ways,
+        // and only a line behind that, on each way, makes all forget its numbers for good.
+        if self.lowest_minor() >= minor::DIRECTOR_NAMES {
+            self.forward_director(address, None, Some(address), now);
+        }
         self.right_found(now);
         Ok(())
     }
