@@ -93,7 +93,7 @@ impl Ring {
             left: None,
             right: None,
             links: Vec::new(),
-            seq: 0,
+            seq: first_seq(now.unix_secs),
             sync_seq: 0,
             sync_resends: 0,
             hosts_hash_hidden: false,
@@ -136,5 +136,36 @@ impl Ring {
     pub(crate) fn next_seq(&mut self) -> u32 {
         self.seq = self.seq.wrapping_add(1).max(1);
         self.seq
+    }
+}
+
+/// From when the first numbers of lives are counted: 14 November 2023.
+const NUMBERS_EPOCH_SECS: u64 = 1_700_000_000;
+/// A life's first number is so much higher than that of one that began a second earlier: more than a director says in one.
+const NUMBERS_PER_SEC: u64 = 64;
+/// First numbers are lower than this, so that no life runs out of numbers. They begin anew after more than a year.
+const FIRST_NUMBER_MAX: u64 = 1 << 31;
+
+/// The number before the first of a life: higher than those of the life before. What that one had said may still be on its way
+/// when others have forgotten its numbers, because we are back; ours must not be taken for seen then.
+fn first_seq(unix_secs: u64) -> u32 {
+    let number = unix_secs.saturating_sub(NUMBERS_EPOCH_SECS).wrapping_mul(NUMBERS_PER_SEC) % FIRST_NUMBER_MAX;
+    number as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_a_later_life_are_higher_and_there_are_always_enough() {
+        let start = NUMBERS_EPOCH_SECS + 80_000_000;
+        assert_eq!(first_seq(start + 1) - first_seq(start), 64);
+        assert_eq!(first_seq(0), 0, "a clock that was never set");
+        let cycle_secs = FIRST_NUMBER_MAX / NUMBERS_PER_SEC;
+        assert!(cycle_secs > 365 * 24 * 3600);
+        assert_eq!(first_seq(NUMBERS_EPOCH_SECS + cycle_secs), 0);
+        assert!(first_seq(NUMBERS_EPOCH_SECS + cycle_secs - 1) < 1 << 31);
+        assert!(first_seq(u64::MAX) < 1 << 31);
     }
 }

@@ -1,7 +1,7 @@
 //! Users who are looked up more often than others have to hear of them.
 
 use super::secs;
-use crate::contract::Role;
+use crate::contract::{Event, Role};
 use crate::testing::{Net, configuration};
 
 /// How many USER lines a director has said since the last call.
@@ -98,4 +98,28 @@ fn both_neighbours_of_a_director_that_restarts_tell_the_others_of_it() {
         let found: Vec<_> = ["2>1", "4>1"].into_iter().filter(lines).collect();
         assert_eq!(found, told, "{minors:?}");
     }
+}
+
+/// Found by the simulator (seed 7084 of 30 minutes): what a director had said before it restarted came late to those who had
+/// forgotten its numbers by then, and its new ones, which began at 1 again, were taken for seen.
+#[test]
+fn what_comes_late_of_a_directors_earlier_life_does_not_hide_its_new_one() {
+    let mut net = Net::synced(4);
+    net.admin(3, "USER-KICK\tjane\n");
+    let said = net.lines.iter().find_map(|line| line.strip_prefix("3>4 USER-KICK\t127.0.1.3\t9090\t"));
+    let number: u32 = said.and_then(|rest| rest.split('\t').next()).unwrap().parse().unwrap();
+    net.kill(3);
+    net.pass(secs(2));
+    net.start_node(3, configuration(3, 4));
+    net.run();
+    for node in 1..=4 {
+        net.wait_synced(node);
+    }
+    let left = net.nodes[&1].ring.left.unwrap();
+    let late = format!("USER-KICK\t127.0.1.3\t9090\t{}\tjoe\n", number + 20);
+    net.handle(1, Event::Received { connection: left, bytes: late.as_bytes() });
+    net.run();
+    net.lines.clear();
+    net.admin(3, "USER-KICK\tjill\n");
+    assert!(net.lines.iter().any(|line| line.starts_with("1>") && line.ends_with("\tjill")), "{:#?}", net.lines);
 }
