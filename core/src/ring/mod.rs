@@ -19,7 +19,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::contract::ConnectionId;
 use crate::time::{Instant, Now};
-use crate::wire::ring::SyncInfo;
+use crate::wire::ring::{SyncInfo, minor};
 
 use members::Members;
 
@@ -93,7 +93,8 @@ impl Ring {
             left: None,
             right: None,
             links: Vec::new(),
-            seq: first_seq(now.unix_secs),
+            // The lives of older members all begin with 1.
+            seq: if minor >= minor::FIRST_NUMBERS { first_seq(now.unix_secs) } else { 0 },
             sync_seq: 0,
             sync_resends: 0,
             hosts_hash_hidden: false,

@@ -48,6 +48,8 @@ pub mod minor {
     pub const KILL_NAMES: u32 = 10;
     /// DIRECTOR has a name: our own extension.
     pub const DIRECTOR_NAMES: u32 = 10;
+    /// The numbers of a life begin above those of the one before: our own extension.
+    pub const FIRST_NUMBERS: u32 = 10;
     /// HOST goes everywhere, also from where it is no news: our own extension.
     pub const HOST_EVERYWHERE: u32 = 10;
     /// Who has said CONNECT reads on until the other leaves: our own extension.
