@@ -287,8 +287,8 @@ impl Director {
         self.broadcast(&Line::Host { origin, host }, Except::Nobody);
     }
 
-    /// Adds a host that another director names. If it has a tag and users may be sent there, links to directors that know no
-    /// tags end, before any of them hears of it: they would take it for one without.
+    /// Adds a host that another director names. If it has a tag, links to directors that know no tags end, before any of them
+    /// hears of it: they would take it for one without.
     fn add_told_host(&mut self, line: &HostLine<'_>, now: Now) -> Option<HostNumber> {
         if !line.tag.is_empty() && self.tuning.ring_minor < minor::TAGS {
             tell_of_refused_tag(line.ip);
@@ -299,8 +299,7 @@ impl Director {
         Some(number)
     }
 
-    /// A host has come, or is another: if it has a tag and users may be sent there, directors that know no tags can't be our
-    /// neighbours any more.
+    /// A host has come, or is another: if it has a tag, directors that know none can't be our neighbours any more.
     fn part_from_tagless(&mut self, number: HostNumber, now: Now) {
         if !self.hosts.get(number).is_some_and(|host| self.is_tagged(host)) {
             return;
@@ -314,9 +313,10 @@ impl Director {
         }
     }
 
-    /// Whether directors that know no tags would send the wrong users to a host.
+    /// Whether directors that know no tags would have another host in its place: they would send the wrong users to it, and,
+    /// as it counts in the hosts-hash, never be in one state with us.
     pub(crate) fn is_tagged(&self, host: &Host) -> bool {
-        host.vhosts > 0 && !self.hosts.tag_name(host.tag).is_empty()
+        !self.hosts.tag_name(host.tag).is_empty()
     }
 
     pub(crate) fn refusal_of_tagless(peer_minor: u32) -> Refusal {

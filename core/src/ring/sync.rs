@@ -32,6 +32,9 @@ const PONG_SLOW: Duration = Duration::from_secs(5);
 /// After so many times that our SYNC was sent again, its number rises by so much: a few, in case that a life was short;
 /// then more than the changes of years.
 const SKIPS: [(u32, u32); 3] = [(2, 1 << 8), (4, 1 << 14), (8, 1 << 20)];
+/// Beside a member whose SYNC says no time, which sends [`FORWARD_MAX`] of one number on, it rises by one after so many: that
+/// member may have sent as many into a link that lost them.
+const UNTIMED_RESENDS: u32 = 16;
 /// A SYNC of ours with a number that is further ahead is nothing that an earlier life has said.
 const ORPHAN_AHEAD_MAX: u32 = 1 << 22;
 
@@ -134,9 +137,14 @@ impl Director {
     /// Our SYNC does not come back although it was sent several times. Somebody may remember a higher number of ours,
     /// from an earlier life whose clock was ahead of the present one, and take ours for stale: so we go beyond.
     fn skip_remembered_numbers(&mut self) {
-        if let Some((_, skipped)) = SKIPS.iter().find(|(resends, _)| *resends == self.ring.sync_resends) {
-            self.ring.sync_seq = self.ring.sync_seq.saturating_add(*skipped);
-        }
+        let resends = self.ring.sync_resends;
+        let untimed = self.ring.hosts_hash_hidden || self.lowest_minor() < minor::UPDOWN;
+        let skipped = match SKIPS.iter().find(|(after, _)| *after == resends) {
+            Some((_, skipped)) => *skipped,
+            None if untimed && resends.is_multiple_of(UNTIMED_RESENDS) => 1,
+            None => return,
+        };
+        self.ring.sync_seq = self.ring.sync_seq.saturating_add(skipped);
     }
 
     /// Our SYNC does not come back although it was sent several times. Somebody may have dropped it because he has other

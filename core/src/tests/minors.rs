@@ -1,5 +1,7 @@
 //! Rings with members of older minor versions.
 
+use std::time::Duration;
+
 use super::secs;
 use crate::testing::{Net, configuration};
 use crate::wire::ring::{MINOR, minor};
@@ -68,14 +70,59 @@ fn a_member_too_old_for_tags_is_refused_while_there_are_some() {
     assert!(net.admin(3, "HOST-LIST\n").contains("blue"));
 }
 
+/// A backend without vhosts is a backend like others: a member that knows no tags would have another one, and the ring
+/// would never be in one state, in which alone the backend could be removed.
+#[test]
+fn a_backend_with_a_tag_keeps_a_member_too_old_for_tags_out_though_it_has_no_vhosts() {
+    let mut net = net_of_five_without_tags_in_the_third();
+    net.kill(3);
+    net.pass(secs(60));
+    for _ in 0..2 {
+        net.admin(1, "HOST-SET\t127.0.2.9@blue\t0\n");
+    }
+    assert!(net.admin(4, "HOST-LIST\n").contains("127.0.2.9\t0\t0\tblue\t"));
+    let mut configuration = configuration(3, 5);
+    configuration.tuning.ring_minor = minor::TAGS - 1;
+    net.start_node(3, configuration);
+    net.pass(secs(60));
+    for node in [1, 2, 4, 5] {
+        net.assert_synced(node);
+        assert!(!net.peers_of(node).contains(&3), "node {node}");
+    }
+    assert_eq!(net.admin(1, "HOST-REMOVE\t127.0.2.9\n"), "OK\n");
+    net.pass(secs(120));
+    (1..=5).for_each(|node| net.assert_synced(node));
+}
+
+/// Its SYNC has no time, so of those with one number it sends on a few only; and they may all have been lost behind it.
+#[test]
+fn a_member_before_version_1_6_sends_a_sync_on_although_it_has_sent_as_many_into_a_link_that_lost_them() {
+    for sender in [1, 2] {
+        let mut net = net_of_five(|node| if node == 3 { minor::UPDOWN - 1 } else { MINOR });
+        // All that 4 says to 5 is lost, whatever the two try.
+        net.lose_output(4, 5);
+        net.admin(sender, "HOST-SET\t127.0.2.9\t50\n");
+        for _ in 0..900 {
+            net.pass(Duration::from_millis(100));
+            net.lose_output(4, 5);
+        }
+        net.break_links(4, 5);
+        net.pass(secs(100));
+        (1..=5).for_each(|node| net.assert_synced(node));
+    }
+}
+
 /// A ring of five, the third of which knows no tags.
 fn net_of_five_without_tags_in_the_third() -> Net {
+    net_of_five(|node| if node == 3 { minor::TAGS - 1 } else { MINOR })
+}
+
+/// A ring of five, that speak these minor versions.
+fn net_of_five(ring_minor: impl Fn(usize) -> u32) -> Net {
     let mut net = Net::start(0);
     for node in 1..=5 {
         let mut configuration = configuration(node, 5);
-        if node == 3 {
-            configuration.tuning.ring_minor = minor::TAGS - 1;
-        }
+        configuration.tuning.ring_minor = ring_minor(node);
         net.start_node(node, configuration);
     }
     net.run();
