@@ -53,8 +53,9 @@
 //! except where its kick failed (**Kick**), its director has died or was apart since the move, or the move is older than
 //! [`GIVE_UP_MICROS`] (**Move given up**). That is so between directors that have heard of it: lines that were on their
 //! way are lost when a link breaks, and a handshake tells where users are and not that they move. So if neither
-//! USER-MOVE nor a USER-KILLED of it has reached Z or the director of S, or a link of that one has broken since the
-//! move and at most [`REJOIN_MICROS`] ago, so that the others may have gone on without it, they are judged like others;
+//! USER-MOVE nor a USER-KILLED of it has reached Z or the director of S, or a link of that one has broken, or something
+//! kept it from another, at most [`REJOIN_MICROS`] ago, be it before the move, so that the ring may have closed without
+//! it and not have waited for it, they are judged like others;
 //! and so is an S that began after its director had heard. An order to forget the users of the new backend ends the
 //! move (**Operator**): what begins after that is none of its affair, and what was there before the move is known to
 //! nobody then, whichever backend the user gets next. A kill has its 30 s from its kick on, which is with ipc at most
@@ -408,10 +409,8 @@ impl Backends {
             // What was decided before the line came, also a moment before, was not decided by it.
             None if !known.had_heard(new.director, new.start_micros.saturating_sub(ANSWER_MICROS)) => return Ok(None),
             None if known.heard[session.director].is_none() => return Ok(None),
-            // The others go on without him whose links break, and do not wait for his kick.
-            None if self.broken[session.director].is_some_and(|at| at >= since && moment.now < at + REJOIN_MICROS) => {
-                return Ok(None);
-            }
+            // The others go on without who is not in the ring, and do not wait for his kick.
+            None if self.may_be_outside(session.director, moment.now) => return Ok(None),
             // And who begins there after it was heard is not there from before the move.
             None if known.had_heard(session.director, session.start_micros.saturating_sub(ANSWER_MICROS)) => {
                 return Ok(None);
@@ -428,6 +427,13 @@ impl Backends {
                 return Err(format!("he was moved there {ago} ms ago, and his old session has not been ended"));
             }
         }))
+    }
+
+    /// The ring may have closed without a director lately, and not have it again, or only since a move has begun: then it
+    /// hears of that one from who lets it in, and a USER-KILLED may be past the place where it is now.
+    fn may_be_outside(&self, director: usize, now: u64) -> bool {
+        self.broken[director].is_some_and(|at| now < at + REJOIN_MICROS)
+            || self.reach.gap_of_since(director, now.saturating_sub(REJOIN_MICROS)).is_some()
     }
 
     /// When the kill began that is running at a director that has heard of a move. Each begins with a kick; a director's
