@@ -22,8 +22,6 @@ const FORGET_MEMBER: Duration = Duration::from_secs(30);
 pub(crate) const VHOSTS_DEFAULT: u32 = 100;
 /// So many backends that were removed since the ring was last synced are remembered: more than operators have.
 const REMOVED_HOSTS_MAX: usize = 4096;
-/// A USER-WEAK that was seen before is sent on so often.
-const WEAK_REPEAT_MAX: u32 = 4;
 
 /// To whom a line does not go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -632,16 +630,6 @@ impl Director {
                 self.remove_host(ip, now);
             }
         }
-    }
-
-    /// Whether a USER-WEAK that was here before is to go on once more.
-    pub(crate) fn may_repeat_weak(&mut self, origin: Origin) -> bool {
-        let Some(member) = self.ring.members.get_mut(origin.address) else { return false };
-        if member.weak_repeated.0 != origin.seq {
-            member.weak_repeated = (origin.seq, 0);
-        }
-        member.weak_repeated.1 += 1;
-        member.weak_repeated.1 <= WEAK_REPEAT_MAX
     }
 }
 

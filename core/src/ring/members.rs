@@ -16,6 +16,10 @@ const CONNECT_PAUSE_MAX_SECS: u64 = 60;
 /// The longest pause after links that were made and broke again. Such a member lives, so it is worth trying soon: when
 /// the network holds again, the ring is whole within this and a handshake.
 const FLAP_PAUSE_MAX_SECS: u64 = 4;
+/// A USER-WEAK that was seen before is sent on so often.
+const WEAK_REPEAT_MAX: u32 = 4;
+/// Of so many of one director this is known; of older ones none is sent on again.
+const WEAK_NUMBERS_MAX: usize = 4096;
 
 /// When something failed, in both clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,8 +44,9 @@ pub(crate) struct Member {
     pub(crate) removed: bool,
     /// The highest command number seen from it; 0 = none.
     pub(crate) seq_seen: u32,
-    /// The last USER-WEAK number that was sent on although seen before, and how often.
-    pub(crate) weak_repeated: (u32, u32),
+    /// The numbers of its USER-WEAK that were sent on although seen before, and how often; the highest
+    /// [`WEAK_NUMBERS_MAX`] of them.
+    weak_repeated: BTreeMap<u32, u32>,
     pub(crate) sync_seen: Option<SyncSeen>,
     /// DIRECTOR lines about it that had no name.
     pub(crate) nameless: Nameless,
@@ -68,7 +73,7 @@ impl Member {
         Self {
             removed: false,
             seq_seen: 0,
-            weak_repeated: (0, 0),
+            weak_repeated: BTreeMap::new(),
             sync_seen: None,
             nameless: Nameless::default(),
             restart_believed: None,
@@ -94,8 +99,23 @@ impl Member {
             return;
         }
         self.seq_seen = 0;
-        self.weak_repeated = (0, 0);
+        self.weak_repeated.clear();
         self.sync_seen = None;
+    }
+
+    /// Whether a USER-WEAK of its that was here before may go on once more. Several that it can't end, because it is gone, may
+    /// be on their way at once: each has its own count.
+    pub(crate) fn may_repeat_weak(&mut self, seq: u32) -> bool {
+        let is_full = self.weak_repeated.len() >= WEAK_NUMBERS_MAX;
+        if is_full && !self.weak_repeated.contains_key(&seq) {
+            if self.weak_repeated.first_key_value().is_some_and(|(&lowest, _)| seq < lowest) {
+                return false;
+            }
+            self.weak_repeated.pop_first();
+        }
+        let count = self.weak_repeated.entry(seq).or_default();
+        *count += 1;
+        *count <= WEAK_REPEAT_MAX
     }
 
     /// A connect failed.

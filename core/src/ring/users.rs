@@ -324,7 +324,8 @@ impl Director {
             }
             Seen::Again => {
                 // It has to reach its originator; if that is gone, it ends here after a few rounds.
-                if self.may_repeat_weak(origin) {
+                let member = self.ring.members.get_mut(origin.address);
+                if member.is_some_and(|member| member.may_repeat_weak(origin.seq)) {
                     self.broadcast(&Line::UserWeak { origin, hash, host }, Except::Link(id));
                 }
             }
