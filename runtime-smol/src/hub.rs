@@ -16,8 +16,9 @@ use director_std::exit::{Exit, Failure};
 use director_std::rounds::Rounds;
 use futures_lite::FutureExt;
 
-/// Who has just been answered mostly asks again within this time.
-const MOMENT: Duration = Duration::from_millis(1);
+/// Who has just been answered mostly asks again within this time. It is longer than the system's own tick: a timer that is to
+/// fire before that has to be set in the hardware for each wait, which costs more than the rest of an answer.
+const MOMENT: Duration = Duration::from_millis(100);
 
 /// Runs a daemon until it has ended.
 ///
