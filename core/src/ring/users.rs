@@ -196,6 +196,7 @@ impl Director {
         }
         self.users.fetch(&keys[..users.len()]);
         let heard = self.others_hear_of_added_users(id);
+        let known = self.users.len();
         for user in &users {
             if self.link(id).is_none_or(|link| link.detached) {
                 break;
@@ -209,6 +210,9 @@ impl Director {
         }
         users.clear();
         self.told_users = users;
+        if self.users.len() > known {
+            self.arm_expiry();
+        }
     }
 
     /// USER.
@@ -316,6 +320,9 @@ impl Director {
                 let timestamp_secs = clamp_secs(now.unix_secs);
                 let incoming = Incoming { hash, host: number, tag, timestamp_secs, weak: true, moved: &Moved::UNKNOWN };
                 let (merged, slot) = self.merge_user(incoming, now);
+                if merged == Merged::Added {
+                    self.arm_expiry();
+                }
                 if slot.is_some_and(|slot| self.users.get(slot).weak) {
                     self.broadcast(&Line::UserWeak { origin, hash, host }, Except::Link(id));
                 } else {
@@ -405,7 +412,7 @@ impl Director {
     }
 
     /// Puts what somebody says of a user and what we have together. Returns what came of it and where the user is; nowhere, if he
-    /// is not known and is not to be added yet.
+    /// is not known and is not to be added yet. Who calls arms the timer of his expiry, once for all that come together.
     fn merge_user(&mut self, incoming: Incoming<'_>, now: Now) -> (Merged, Option<UserSlot>) {
         let Incoming { hash, host, tag, timestamp_secs, weak, moved } = incoming;
         let known = self.users.find(hash, tag).map(|slot| (slot, self.users.get(slot)));
@@ -564,16 +571,21 @@ impl Director {
         if generation.is_some() && moved.of_move.is_some() && !self.kills.has_ended(hash, tag, moved.of_move) {
             return (Merged::TheirsIsLater, None);
         }
-        (Merged::Added, Some(self.add_user(user, now)))
+        (Merged::Added, Some(self.users.add(user, now)))
     }
 
     /// Adds a user who is not in the map.
     pub(crate) fn add_user(&mut self, user: User, now: Now) -> UserSlot {
         let slot = self.users.add(user, now);
+        self.arm_expiry();
+        slot
+    }
+
+    /// Users were added.
+    fn arm_expiry(&mut self) {
         if let Some(at) = self.users.next_expiry() {
             self.timers.set_earlier(Timer::UserExpiry, at);
         }
-        slot
     }
 
     /// Drops the users whose time has come, a batch at a time.

@@ -115,6 +115,10 @@ impl Slab {
             number
         });
         let chunk = &mut self.chunks[number as usize];
+        // The first grows with a small map. Where there are more they fill, and would be copied ten times.
+        if number > 0 && chunk.nodes.capacity() == 0 {
+            chunk.nodes.reserve_exact(CHUNK_NODES);
+        }
         let index = match chunk.free {
             NONE => {
                 chunk.nodes.push(node);
