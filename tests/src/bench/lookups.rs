@@ -90,10 +90,6 @@ fn measure(kind: Kind, members: u8, load: &Load) -> Vec<Measure> {
     let director = ring.member(0);
     let ends_before: Vec<usize> = ring.members().iter().map(ends_of_links).collect();
     let mut measures = Vec::new();
-    if members == 1 {
-        let resident = usage::memory(director.director_pid()).expect("a director").resident;
-        measures.push(Measure::new("resident, idle", Unit::Megabytes, resident as f64 / 1e6));
-    }
     for (connections, in_flight) in SHAPES {
         let mut clients = connect(director, connections, load.users);
         let name = format!("lookups, {place}, {connections} × {in_flight}");

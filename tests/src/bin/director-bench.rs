@@ -102,19 +102,19 @@ enum Load {
     /// What a director alone costs the machine, both of ours beside the original: memory, threads, lookups
     Footprint {
         /// The most idle login connections; each takes two files in the director
-        #[arg(long, default_value_t = 10_000)]
+        #[arg(long, default_value_t = FOOTPRINT.connections)]
         connections: usize,
         /// Lookups of which one is under way at a time, for each figure
-        #[arg(long, default_value_t = 20_000)]
+        #[arg(long, default_value_t = FOOTPRINT.lookups_alone)]
         lookups_alone: u64,
         /// Lookups of which many are under way at a time, for each figure
-        #[arg(long, default_value_t = 200_000)]
+        #[arg(long, default_value_t = FOOTPRINT.lookups_together)]
         lookups_together: u64,
         /// How many at a time
-        #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u64).range(2..=1000))]
+        #[arg(long, default_value_t = FOOTPRINT.in_flight, value_parser = clap::value_parser!(u64).range(2..=1000))]
         in_flight: u64,
         /// How often each is measured
-        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+        #[arg(long, default_value_t = FOOTPRINT.rounds, value_parser = clap::value_parser!(u32).range(1..))]
         rounds: u32,
     },
 }
@@ -127,13 +127,14 @@ struct Rounds {
 }
 
 impl Load {
-    fn run(&self) -> Table {
-        match *self {
+    fn run(&self) -> Vec<Table> {
+        vec![match *self {
             Self::Quick => all(&QUICK),
             Self::Full => {
                 let mut table = all(&FULL);
                 table.append(join::run(&join::Load { users: 10_000_000, rounds: 1 }));
-                table
+                // It has another column, so it stands for itself.
+                return vec![table, footprint::run(&FOOTPRINT)];
             }
             Self::Lookups { seconds, users, distinct, ring, rounds } => {
                 let time = Duration::from_secs_f64(seconds);
@@ -156,12 +157,12 @@ impl Load {
             Self::Footprint { connections, lookups_alone, lookups_together, in_flight, rounds } => {
                 footprint::run(&footprint::Load { connections, lookups_alone, lookups_together, in_flight, rounds })
             }
-        }
+        }]
     }
 
     fn needs(&self) -> &'static [Need] {
         match self {
-            Self::Footprint { .. } => &footprint::NEEDS,
+            Self::Footprint { .. } | Self::Full => &footprint::NEEDS,
             _ => &NEEDS,
         }
     }
@@ -193,6 +194,14 @@ const FULL: Amount = Amount {
     updates: 1_000_000,
     rings: &[3, 10],
     drain: drain::Load { users: 10_000, original_users: 10_000, with_sessions: 1_000, rounds: 3 },
+};
+
+const FOOTPRINT: footprint::Load = footprint::Load {
+    connections: 10_000,
+    lookups_alone: 20_000,
+    lookups_together: 200_000,
+    in_flight: 256,
+    rounds: 5,
 };
 
 fn all(amount: &Amount) -> Table {
@@ -236,7 +245,9 @@ fn main() -> ExitCode {
     // Before, since a bench keeps the machine busy by itself.
     let place = place::describe();
     let start = Instant::now();
-    let table = load.run();
-    println!("\n{table}Measured in {:.0} s on {place}.", start.elapsed().as_secs_f64());
+    for table in load.run() {
+        println!("\n{table}");
+    }
+    println!("Measured in {:.0} s on {place}.", start.elapsed().as_secs_f64());
     ExitCode::SUCCESS
 }
