@@ -22,7 +22,7 @@
 //!   counts from the last such time on.
 //! * **Being resolved**: the holder is Z itself, which was told of both backends, or has moved the user itself and was
 //!   told of the first later, less than [`RESOLVE_MICROS`] ago (or has forgotten the second by order as lately); or S is
-//!   not older. What brought the second one about has been
+//!   not older. A move also settles what Z was told of both before. What brought the second one about has been
 //!   judged when it was first given. Or Z has the user on the second one already, and the holder was told of both less than
 //!   [`RESOLVE_MICROS`] ago: of two in conflict only the winner is passed on, so who has that hears nothing of the loser,
 //!   while its kick is under way, by late ways perhaps. If Z has been apart from the director of S after it knew, now or at most
@@ -521,7 +521,8 @@ impl Backends {
     fn knew_both(&self, now: u64, session: &Session, new: &Session) -> Result<Cause, String> {
         let told = |backend| self.claims.told(new.director, new.user, backend);
         let Some(old) = told(session.backend) else { return Ok(Cause::Conflict) };
-        // Where it moved him, no line says if it had nobody to tell: then that it was told of the first later.
+        // Where it moved him, no line says if it had nobody to tell: then that it was told of the first later. That counts
+        // also if it was told of both before: the move has settled that.
         let contradicted = || {
             let moved = self.claims.moved_micros(new.director, new.user)?;
             old.again_micros.or(Some(old.first_micros).filter(|first| *first > moved))
@@ -530,7 +531,7 @@ impl Backends {
         // Nor if it has forgotten the second by order, and been told of it once more by a line that was older: orders are
         // known by their lines, and those may come out late.
         let ordered = || self.ordered_until(new.backend).filter(|until| now < until + RESOLVE_MICROS);
-        let known = both.or_else(contradicted).or_else(|| ordered().map(|_| old.first_micros));
+        let known = both.max(contradicted()).or_else(|| ordered().map(|_| old.first_micros));
         let known = known.map(|both| both.max(session.start_micros));
         match known {
             Some(since) if now < since + RESOLVE_MICROS => Ok(Cause::Conflict),

@@ -180,6 +180,34 @@ fn a_move_that_nobody_could_be_told_of_explains_a_session_where_it_was_not_heard
 }
 
 #[test]
+fn a_move_settles_what_was_known_of_both_before_until_the_first_is_told_again() {
+    // Told of both after 5 s.
+    for (moved_secs, again_secs, after_secs, expected) in [
+        (Some(10), Some(12), 41, Ok(Some(Cause::Conflict))),
+        (Some(10), Some(12), 42, Err("d1 has known of both for 30 s")),
+        (Some(10), None, 41, Err("d1 has known of both for 36 s")),
+        (None, Some(12), 41, Err("d1 has known of both for 36 s")),
+        (None, Some(12), 34, Ok(Some(Cause::Conflict))),
+    ] {
+        let (mut backends, old, new) = scene();
+        for line in [&b"USER\t7\t10.2.0.1\t1005"[..], b"USER\t7\t10.2.0.2\t1005"] {
+            backends.heard(0, line, 1005, START + 5 * SECOND);
+        }
+        if let Some(secs) = moved_secs {
+            backends.kicked_by(0, 0, None, START / SECOND + secs, START + secs * SECOND);
+        }
+        if let Some(secs) = again_secs {
+            backends.heard(0, b"USER\t7\t10.2.0.1\t1012", 1012, START + secs * SECOND);
+        }
+        // As if nobody else had been told.
+        backends.starts(1, known(), START - SECOND);
+        let new = Session { start_micros: START + after_secs * SECOND, ..new };
+        let result = let_in(&mut backends, &new, &[old], new.start_micros);
+        assert_judged(&result, expected);
+    }
+}
+
+#[test]
 fn a_move_of_somebody_who_is_not_known_spares_where_he_moves_to_and_is_one_all_the_same() {
     for (told_secs, expected) in [(15, Ok(Some(Cause::Conflict))), (5, Err("d1 knew of the other"))] {
         let (mut backends, old, new) = scene();
