@@ -333,13 +333,14 @@ impl<P: Copy> Network<P> {
     }
 
     /// What is on its way to both ends is lost, and with it all that comes behind: a stream has no holes. What an end
-    /// still sends reaches the other only once that is no more, which can then say so.
+    /// still sends reaches the other only once that is no more, which can then say so. What tells an end already that the
+    /// connection is broken still arrives: it can't break once more.
     pub fn lose(&mut self, link: LinkId) {
         if let Some(link) = self.link_mut(link) {
             link.broken = true;
             for pipe in &mut link.pipes {
                 // Without Established there would be no connection to break.
-                pipe.pieces.retain(|(_, content)| *content == Content::Established);
+                pipe.pieces.retain(|(_, content)| matches!(content, Content::Established | Content::Reset));
                 pipe.queued_bytes = 0;
             }
         }
@@ -519,5 +520,23 @@ mod tests {
         network.abandon(link, Side::Acceptor);
         network.send(0, link, Side::Opener, Content::Bytes(b"z".to_vec()));
         assert_eq!(drain(&mut network, link, Side::Acceptor, u64::MAX)[0].1, Content::Bytes(b"z".to_vec()));
+    }
+
+    #[test]
+    fn a_broken_connection_that_breaks_again_tells_its_ends_no_later() {
+        let mut network = network();
+        let (link, _) = network.open(0, (0, 'a'), (1, 'b'));
+        network.stretch(0, 1, 3_000_000);
+        network.send(0, link, Side::Opener, Content::Bytes(b"x".to_vec()));
+        network.lose(link);
+        let told = network.send(0, link, Side::Opener, Content::Reset);
+        assert_eq!(told, None, "somebody watches already");
+        let first = network.next(link, Side::Acceptor);
+        network.send(1_000_000, link, Side::Opener, Content::Bytes(b"y".to_vec()));
+        network.lose(link);
+        network.send(2_000_000, link, Side::Opener, Content::Reset);
+        let arrived = drain(&mut network, link, Side::Acceptor, u64::MAX);
+        assert_eq!(arrived.first(), Some(&(first.unwrap(), Content::Reset)));
+        assert!(arrived.iter().all(|(_, content)| *content == Content::Reset), "{arrived:?}");
     }
 }

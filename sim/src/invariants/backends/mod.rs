@@ -15,12 +15,14 @@
 //!   sent on them, and until that is noticed whoever has no other is kept from those, too, whom it could reach.
 //! * **News on its way**: it was told itself so lately, or Z has started so lately, that the line may not have gone round yet:
 //!   the network's longest delay for each director, and what a slow reader adds. Resets and flapping lengthen this by nothing.
-//!   And what has reached Z in the moment of its answer only was not what it answered from. A way on which
+//!   And what has reached Z in the moment of its answer only was not what it answered from: answers that come out
+//!   together wait for each other on their way to the login process. A way on which
 //!   something has always waited for [`reach::LATE_MICROS`], because its reader is slow or there is more than the network takes, is
 //!   a **late** one, however long that lasts: if the holder could tell Z by such ways only, at some time since it was told, it
 //!   counts from the last such time on.
 //! * **Being resolved**: the holder is Z itself, which was told of both backends, or has moved the user itself and was
-//!   told of the first later, less than [`RESOLVE_MICROS`] ago (or has forgotten the second by order as lately); or S is not older. What brought the second one about has been
+//!   told of the first later, less than [`RESOLVE_MICROS`] ago (or has forgotten the second by order as lately); or S is
+//!   not older. A move also settles what Z was told of both before. What brought the second one about has been
 //!   judged when it was first given. Or Z has the user on the second one already, and the holder was told of both less than
 //!   [`RESOLVE_MICROS`] ago: of two in conflict only the winner is passed on, so who has that hears nothing of the loser,
 //!   while its kick is under way, by late ways perhaps. If Z has been apart from the director of S after it knew, now or at most
@@ -95,8 +97,10 @@ pub const REJOIN_MICROS: u64 = SETTLE_MAX_MICROS;
 pub const RESOLVE_MICROS: u64 = 30 * SECOND;
 /// A move may take this long (ring protocol, "Moves and kills").
 pub const GIVE_UP_MICROS: u64 = 30 * SECOND;
-/// An answer is with its login process after that.
+/// An answer is with its login process after that, if it need not wait for others.
 const ANSWER_MICROS: u64 = 100;
+/// Few answers have more bytes.
+const ANSWER_BYTES: usize = 100;
 /// A kick is at ipc so long after its kill has begun: those of a drain, up to a hundred at once, wait for each other, for
 /// the connection takes them in pieces of some dozen, each after 100 µs at most.
 pub const KICK_MICROS: u64 = 2000;
@@ -153,6 +157,7 @@ pub struct Backends {
     /// The same, for all backends.
     order_to_all: Option<u64>,
     on_its_way_micros: u64,
+    answer_micros: u64,
     clocks_wrong: bool,
     lowest_minor: u32,
     reported: BTreeSet<(u64, u64)>,
@@ -172,6 +177,7 @@ impl Backends {
             orders: BTreeMap::new(),
             order_to_all: None,
             on_its_way_micros: on_its_way_micros(plan),
+            answer_micros: answer_micros(plan),
             clocks_wrong: plan.faults.has(Fault::Clocks) || plan.faults.has(Fault::Steps),
             lowest_minor: plan.lowest_minor(),
             reported: BTreeSet::new(),
@@ -382,7 +388,7 @@ impl Backends {
     fn came_too_late(&self, holder: usize, session: &Session, new: &Session) -> bool {
         holder == new.director
             && self.claims.told(holder, session.user, session.backend).is_some_and(|claim| {
-                claim.again_micros.unwrap_or(claim.first_micros) + ANSWER_MICROS >= new.start_micros
+                claim.again_micros.unwrap_or(claim.first_micros) + self.answer_micros >= new.start_micros
             })
     }
 
@@ -407,7 +413,9 @@ impl Backends {
             None if moment.now >= since + GIVE_UP_MICROS => Cause::GivenUp,
             None if self.lowest_minor < NAMES => Cause::Minor,
             // What was decided before the line came, also a moment before, was not decided by it.
-            None if !known.had_heard(new.director, new.start_micros.saturating_sub(ANSWER_MICROS)) => return Ok(None),
+            None if !known.had_heard(new.director, new.start_micros.saturating_sub(self.answer_micros)) => {
+                return Ok(None);
+            }
             None if known.heard[session.director].is_none() => return Ok(None),
             // The others go on without who is not in the ring, and do not wait for his kick.
             None if self.may_be_outside(session.director, moment.now) => return Ok(None),
@@ -513,7 +521,8 @@ impl Backends {
     fn knew_both(&self, now: u64, session: &Session, new: &Session) -> Result<Cause, String> {
         let told = |backend| self.claims.told(new.director, new.user, backend);
         let Some(old) = told(session.backend) else { return Ok(Cause::Conflict) };
-        // Where it moved him, no line says if it had nobody to tell: then that it was told of the first later.
+        // Where it moved him, no line says if it had nobody to tell: then that it was told of the first later. That counts
+        // also if it was told of both before: the move has settled that.
         let contradicted = || {
             let moved = self.claims.moved_micros(new.director, new.user)?;
             old.again_micros.or(Some(old.first_micros).filter(|first| *first > moved))
@@ -522,7 +531,7 @@ impl Backends {
         // Nor if it has forgotten the second by order, and been told of it once more by a line that was older: orders are
         // known by their lines, and those may come out late.
         let ordered = || self.ordered_until(new.backend).filter(|until| now < until + RESOLVE_MICROS);
-        let known = both.or_else(contradicted).or_else(|| ordered().map(|_| old.first_micros));
+        let known = both.max(contradicted()).or_else(|| ordered().map(|_| old.first_micros));
         let known = known.map(|both| both.max(session.start_micros));
         match known {
             Some(since) if now < since + RESOLVE_MICROS => Ok(Cause::Conflict),
@@ -695,6 +704,13 @@ pub fn on_its_way_micros(plan: &Plan) -> u64 {
     }
     // Bytes are cut and held up in several places on each hop.
     2 * hop * plan.directors as u64 + SECOND
+}
+
+/// How long an answer may take to its login process: those of lookups that have waited, of one for each user, come out at
+/// once, and a connection takes what it holds in at most [`ANSWER_MICROS`].
+fn answer_micros(plan: &Plan) -> u64 {
+    let pieces = 1 + plan.users * ANSWER_BYTES / plan.conditions.window_bytes;
+    ANSWER_MICROS * pieces as u64
 }
 
 #[cfg(test)]

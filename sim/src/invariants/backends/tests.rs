@@ -129,6 +129,27 @@ fn what_comes_in_the_moment_of_an_answer_excuses_who_gave_it_and_nobody_else() {
 }
 
 #[test]
+fn an_answer_waits_for_those_that_come_out_with_it_and_for_no_more() {
+    // 64 answers of 100 bytes are 7 pieces of 1 kB at most.
+    for (users, window_bytes, before_micros, expected) in [
+        (64, 1024, 700, Ok(Some(Cause::Partition))),
+        (64, 1024, 701, Err("d1 knew of the other")),
+        (64, 8192, 100, Ok(Some(Cause::Partition))),
+        (64, 8192, 101, Err("d1 knew of the other")),
+        (1, 1024, 101, Err("d1 knew of the other")),
+    ] {
+        let (mut backends, old, new) = scene();
+        let mut plan = Plan::draw(1, &Fixed { users: Some(users), ..Fixed::default() });
+        plan.conditions.window_bytes = window_bytes;
+        backends.answer_micros = answer_micros(&plan);
+        backends.reach_changed(START, &[WELL; 2], |_, _| true, &[]);
+        backends.heard(0, b"USER\t7\t10.2.0.1\t1000", 1019, new.start_micros - before_micros);
+        let result = let_in(&mut backends, &new, &[old], new.start_micros);
+        assert_judged(&result, expected);
+    }
+}
+
+#[test]
 fn a_move_that_nobody_could_be_told_of_explains_a_session_where_it_was_not_heard_and_no_other() {
     // The last is told again that he is where it has moved him away from: that has to be resolved, in a while.
     for (moved, cut, told_again, after_secs, expected) in [
@@ -149,6 +170,34 @@ fn a_move_that_nobody_could_be_told_of_explains_a_session_where_it_was_not_heard
             // By one who can reach both; what it tells d1 to end, d1 can end.
             backends.reach_changed(START + 10 * SECOND + SECOND / 2, &[WELL; 2], |_, _| false, &[]);
             backends.heard(0, b"USER\t7\t10.2.0.1\t1011", secs + 11, START + 11 * SECOND);
+        }
+        // As if nobody else had been told.
+        backends.starts(1, known(), START - SECOND);
+        let new = Session { start_micros: START + after_secs * SECOND, ..new };
+        let result = let_in(&mut backends, &new, &[old], new.start_micros);
+        assert_judged(&result, expected);
+    }
+}
+
+#[test]
+fn a_move_settles_what_was_known_of_both_before_until_the_first_is_told_again() {
+    // Told of both after 5 s.
+    for (moved_secs, again_secs, after_secs, expected) in [
+        (Some(10), Some(12), 41, Ok(Some(Cause::Conflict))),
+        (Some(10), Some(12), 42, Err("d1 has known of both for 30 s")),
+        (Some(10), None, 41, Err("d1 has known of both for 36 s")),
+        (None, Some(12), 41, Err("d1 has known of both for 36 s")),
+        (None, Some(12), 34, Ok(Some(Cause::Conflict))),
+    ] {
+        let (mut backends, old, new) = scene();
+        for line in [&b"USER\t7\t10.2.0.1\t1005"[..], b"USER\t7\t10.2.0.2\t1005"] {
+            backends.heard(0, line, 1005, START + 5 * SECOND);
+        }
+        if let Some(secs) = moved_secs {
+            backends.kicked_by(0, 0, None, START / SECOND + secs, START + secs * SECOND);
+        }
+        if let Some(secs) = again_secs {
+            backends.heard(0, b"USER\t7\t10.2.0.1\t1012", 1012, START + secs * SECOND);
         }
         // As if nobody else had been told.
         backends.starts(1, known(), START - SECOND);
