@@ -133,7 +133,9 @@ impl Director {
             return Seen::Own;
         }
         match self.ring.members.get_mut(origin.address) {
-            Some(member) if !member.removed => {
+            // Also of one that was removed: two that have removed each other, and not left the ring yet, would make the same
+            // line theirs in turn, for ever.
+            Some(member) => {
                 if origin.seq <= member.seq_seen {
                     return Seen::Again;
                 }
@@ -141,7 +143,7 @@ impl Director {
                 Seen::First(origin)
             }
             // Nobody else can tell whether it has been everywhere: from here on it is ours.
-            _ => Seen::First(self.new_origin()),
+            None => Seen::First(self.new_origin()),
         }
     }
 

@@ -66,6 +66,26 @@ fn a_director_line_ends_where_its_member_ought_to_be_the_right_also_before_there
     assert!(told(6), "beyond 5: that is for 5 to know");
 }
 
+/// Found by the simulator (seed 5984 of 30 minutes): operators removed two directors at once, each of which heard that the other
+/// goes, and none that it goes itself. Each made the other's lines its own, under another number each time they came round.
+#[test]
+fn a_line_of_a_removed_director_is_not_new_each_time_it_comes_round() {
+    let mut net = Net::synced(4);
+    let left = net.nodes[&2].ring.left.expect("a left");
+    let say = |net: &mut Net, line: &str| net.handle(2, Event::Received { connection: left, bytes: line.as_bytes() });
+    say(&mut net, "DIRECTOR-REMOVE\t127.0.1.4\t9090\n");
+    net.lines.clear();
+    for seq in [7, 8, 7, 8, 7, 8] {
+        let seq = 2_147_000_000 + seq;
+        say(&mut net, &format!("USER-KICK-HASH\t127.0.1.4\t9090\t{seq}\t2147\t127.0.2.1\n"));
+    }
+    net.run();
+    let sent = |line: &&String| line.starts_with("2>") && line.contains("USER-KICK-HASH");
+    let sent: Vec<_> = net.lines.iter().filter(sent).collect();
+    assert!(sent.iter().all(|line| line.contains("\t127.0.1.4\t9090\t2147")), "{sent:?}");
+    assert_eq!(sent.len(), 2, "{sent:?}");
+}
+
 /// Found by the simulator (seed 2631 of 30 minutes): a director had asked about three users and was gone. Its three lines circled in
 /// turn, each time the last of another number, and each began to count anew.
 #[test]

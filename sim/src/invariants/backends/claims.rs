@@ -287,11 +287,12 @@ impl Claims {
         if self.backends[director].as_ref().is_some_and(|backends| !backends.contains(&backend)) {
             return None;
         }
-        // That somebody asks whether he is still here is no sign of him, to those who know him.
-        let asked = || self.told(director, user, backend).map(|claim| claim.timestamp_secs);
-        let known_secs = if word == b"USER-WEAK" { asked() } else { None };
-        let known_secs = known_secs.filter(|secs| secs + self.expire_secs + WEAK_KEEP_SECS > clock_secs);
-        let timestamp_secs = words.next().and_then(read).or(known_secs).unwrap_or(clock_secs).min(clock_secs);
+        let said_secs = words.next().and_then(read);
+        // That somebody asks whether he is still here, or has heard that question, is no sign of him, to those who know him.
+        let is_question = word == b"USER-WEAK" || word == b"U" && words.next() == Some(b"w");
+        let known = self.told(director, user, backend).filter(|_| is_question).map(|claim| claim.timestamp_secs);
+        let known_secs = known.filter(|secs| secs + self.expire_secs + WEAK_KEEP_SECS > clock_secs);
+        let timestamp_secs = known_secs.or(said_secs).unwrap_or(clock_secs).min(clock_secs);
         self.claim(director, user, backend, (timestamp_secs, clock_secs), now);
         // What has expired is ignored.
         if timestamp_secs + self.expire_secs > clock_secs {
@@ -384,12 +385,21 @@ mod tests {
     #[test]
     fn a_question_about_a_user_does_not_keep_him() {
         let backend = "10.2.0.1".parse().unwrap();
-        for (asked_secs, until) in [(119, 120), (149, 120), (150, 170)] {
+        for (question, asked_secs, until) in [
+            ("USER-WEAK\t10.1.0.1\t9090\t4\t7\t10.2.0.1", 119, 120),
+            ("USER-WEAK\t10.1.0.1\t9090\t4\t7\t10.2.0.1", 149, 120),
+            ("USER-WEAK\t10.1.0.1\t9090\t4\t7\t10.2.0.1", 150, 170),
+            ("U\t7\t10.2.0.1\t118\tw", 119, 120),
+            ("U\t7\t10.2.0.1\t148\tw", 149, 120),
+            ("U\t7\t10.2.0.1\t148\tw", 150, 168),
+            ("U\t7\t10.2.0.1\t118\t-\t1", 119, 138),
+            ("U\t7\t10.2.0.1\t118", 119, 138),
+        ] {
             let mut claims = Claims::new(1, &[7], 20);
             claims.hear(0, b"USER\t7\t10.2.0.1\t100", 101, 1);
-            claims.hear(0, b"USER-WEAK\t10.1.0.1\t9090\t4\t7\t10.2.0.1", asked_secs, 2);
+            claims.hear(0, question.as_bytes(), asked_secs, 2);
             let held = |secs| claims.held(0, 0, backend, secs).is_some();
-            assert!(held(until - 1) && !held(until), "asked at {asked_secs}");
+            assert!(held(until - 1) && !held(until), "{question} at {asked_secs}");
         }
     }
 

@@ -45,7 +45,7 @@ pub struct Reach {
     ended: Vec<Option<(u64, Gap)>>,
     /// Who lived when something last changed.
     alive: Vec<bool>,
-    /// Since when links swallow what is sent on them.
+    /// Since when links swallow what is sent on them, because of the network or because one of their ends stands still.
     swallowing: BTreeMap<LinkId, u64>,
     /// When there last was no way from one to the other but late ones.
     late: Vec<Option<u64>>,
@@ -69,8 +69,8 @@ impl Reach {
     /// apart a while ago ([`REJOIN_MICROS`]), or operators let one of them in nowhere, then it may be in one ring with the one
     /// only, as long as those two may be in two rings: it has been apart from each as long as they from each other.
     ///
-    /// Two who could reach each other do not while one of them is linked by something that swallows what it sends, and
-    /// nothing else links it with the other: it can't know yet. It has [`NOTICE_MICROS`] to find out.
+    /// Two who could reach each other do not while one of them is linked by something that swallows what it sends, or with
+    /// one that stands still, and nothing else links it with the other: it can't know yet. It has [`NOTICE_MICROS`] to find out.
     pub fn update(
         &mut self,
         now: u64,
@@ -84,7 +84,8 @@ impl Reach {
         let pairs = (0..self.count).flat_map(|a| (a + 1..self.count).map(move |b| [a, b]));
         let group = groups(self.count, pairs.filter(|&[a, b]| joined(a, b)));
         // And of those who are linked.
-        self.note_swallowing(now, passages);
+        let stands_still = |n: usize| conditions[n].alive && !conditions[n].moves;
+        self.note_swallowing(now, passages, stands_still);
         let open = passages.iter().filter(|passage| !passage.swallows).map(|passage| passage.ends);
         let linked = groups(self.count, open.filter(|ends| ends.iter().all(|&n| works(n))));
         let waits = |group: usize| {
@@ -177,9 +178,9 @@ impl Reach {
         self.late[from * self.count + to]
     }
 
-    fn note_swallowing(&mut self, now: u64, passages: &[Passage]) {
-        let swallowing: Vec<LinkId> =
-            passages.iter().filter(|passage| passage.swallows).map(|passage| passage.link).collect();
+    fn note_swallowing(&mut self, now: u64, passages: &[Passage], stands_still: impl Fn(usize) -> bool) {
+        let swallows = |passage: &&Passage| passage.swallows || passage.ends.iter().any(|&n| stands_still(n));
+        let swallowing: Vec<LinkId> = passages.iter().filter(swallows).map(|passage| passage.link).collect();
         self.swallowing.retain(|link, _| swallowing.contains(link));
         for link in swallowing {
             self.swallowing.entry(link).or_insert(now);
@@ -303,6 +304,21 @@ mod tests {
             assert_eq!(reach.gap_since(0, 2, 6), gap, "{first:?} {middle:?}");
             ring(5 + NOTICE_MICROS, &mut reach, first, middle);
             assert_eq!(reach.gap_since(0, 2, 6 + NOTICE_MICROS), None, "{first:?} {middle:?}");
+        }
+    }
+
+    #[test]
+    fn who_waits_for_one_that_stands_still_and_has_no_other_link_is_apart_until_it_ought_to_have_noticed() {
+        let paused = Condition { moves: false, ..WELL };
+        for (first, gap) in [(&[(1, false)][..], Some(Gap::Network)), (&[(1, false), (2, false)], None)] {
+            let mut reach = Reach::new(3);
+            ring(5, &mut reach, first, paused);
+            assert_eq!(reach.gap_since(0, 2, 0), gap, "{first:?}");
+            assert_eq!(reach.gap_since(0, 1, 0), Some(Gap::Pause), "{first:?}");
+            ring(5 + NOTICE_MICROS - 1, &mut reach, first, paused);
+            assert_eq!(reach.gap_since(0, 2, 6), gap, "{first:?}");
+            ring(5 + NOTICE_MICROS, &mut reach, first, paused);
+            assert_eq!(reach.gap_since(0, 2, 6 + NOTICE_MICROS), None, "{first:?}");
         }
     }
 
