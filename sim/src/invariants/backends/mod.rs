@@ -21,8 +21,8 @@
 //!   a **late** one, however long that lasts: if the holder could tell Z by such ways only, at some time since it was told, it
 //!   counts from the last such time on.
 //! * **Being resolved**: the holder is Z itself, which was told of both backends, or has moved the user itself and was
-//!   told of the first later, less than [`RESOLVE_MICROS`] ago (or has forgotten the second by order as lately); or S is
-//!   not older. A move also settles what Z was told of both before. What brought the second one about has been
+//!   told of the first later, less than [`RESOLVE_MICROS`] ago (or has forgotten the second, or a third that it
+//!   had decided for, by order as lately); or S is not older. A move also settles what Z was told of both before. What brought the second one about has been
 //!   judged when it was first given. Or Z has the user on the second one already, and the holder was told of both less than
 //!   [`RESOLVE_MICROS`] ago: of two in conflict only the winner is passed on, so who has that hears nothing of the loser,
 //!   while its kick is under way, by late ways perhaps. If Z has been apart from the director of S after it knew, now or at most
@@ -126,8 +126,8 @@ pub struct Moment<'a> {
 #[derive(Clone, Debug)]
 struct Move {
     backend: IpAddr,
-    /// Whose it is, and the number it has there: a copy of the same line may come late.
-    origin: Origin,
+    /// Whose it is, and the number it has there, of all who have moved him there at once: a copy of such a line may come late.
+    origins: Vec<Origin>,
     started_micros: u64,
     /// When each director heard of it.
     heard: Vec<Option<u64>>,
@@ -280,16 +280,20 @@ impl Backends {
             let directors = self.directors;
             let known = self.moves[user].get_or_insert_with(|| Move {
                 backend,
-                origin,
+                origins: Vec::new(),
                 started_micros: now,
                 heard: vec![None; directors],
             });
-            let is_later = known.origin != origin && now >= known.started_micros + GIVE_UP_MICROS;
+            let is_copy = known.origins.contains(&origin);
+            let is_later = !is_copy && now >= known.started_micros + GIVE_UP_MICROS;
             if known.backend != backend || is_later {
                 known.backend = backend;
-                known.origin = origin;
+                known.origins.clear();
                 known.started_micros = now;
                 known.heard.fill(None);
+            }
+            if !known.origins.contains(&origin) {
+                known.origins.push(origin);
             }
             known.heard[director].get_or_insert(now);
         } else if line.starts_with(b"HOST-")
@@ -531,7 +535,10 @@ impl Backends {
         // Nor if it has forgotten the second by order, and been told of it once more by a line that was older: orders are
         // known by their lines, and those may come out late.
         let ordered = || self.ordered_until(new.backend).filter(|until| now < until + RESOLVE_MICROS);
-        let known = both.max(contradicted()).or_else(|| ordered().map(|_| old.first_micros));
+        // Nor if it had decided for a third one since, whose users it has forgotten by order.
+        let third =
+            || old.elsewhere_micros.filter(|since| self.was_ordered_elsewhere([session.backend, new.backend], *since));
+        let known = both.max(contradicted()).or_else(|| ordered().map(|_| old.first_micros)).or_else(third);
         let known = known.map(|both| both.max(session.start_micros));
         match known {
             Some(since) if now < since + RESOLVE_MICROS => Ok(Cause::Conflict),
@@ -665,6 +672,12 @@ impl Backends {
 
     fn was_ordered(&self, backend: IpAddr, since: u64) -> bool {
         self.ordered_until(backend).is_some_and(|until| until >= since)
+    }
+
+    /// The users of another backend than these were forgotten by order since then.
+    fn was_ordered_elsewhere(&self, backends: [IpAddr; 2], since: u64) -> bool {
+        let others = self.orders.iter().filter(|(backend, _)| !backends.contains(backend)).map(|(_, until)| *until);
+        others.chain(self.order_to_all).any(|until| until >= since)
     }
 
     fn ordered_until(&self, backend: IpAddr) -> Option<u64> {

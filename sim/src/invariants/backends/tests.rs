@@ -399,6 +399,46 @@ fn a_copy_of_a_move_that_comes_late_is_no_other_move() {
 }
 
 #[test]
+fn a_copy_of_one_of_two_moves_that_were_made_at_once_is_no_other_move_either() {
+    for (heard_at_once, expected) in [(true, Some(Cause::GivenUp)), (false, None)] {
+        let (mut backends, old, new) = moving(&[1]);
+        if heard_at_once {
+            backends.heard(0, OTHER_MOVE, 1011, START + 11 * SECOND);
+        }
+        backends.heard(1, OTHER_MOVE, 1045, START + 45 * SECOND);
+        let old = Session { end_micros: u64::MAX, ..old };
+        let result = let_in(&mut backends, &new, &[old], START + 50 * SECOND);
+        assert_eq!(result.clone().ok().flatten(), expected, "{result:?}");
+    }
+}
+
+#[test]
+fn who_has_decided_for_a_third_backend_and_forgets_that_by_order_has_a_conflict_to_resolve_still() {
+    for (third_secs, ordered_secs, after_secs, expected) in [
+        (Some(5), Some(10), 34, Ok(Some(Cause::Conflict))),
+        (Some(5), Some(10), 36, Err("d1 has known of both for 31 s")),
+        (Some(5), None, 34, Err("d1 knew of the other")),
+        (None, Some(10), 34, Err("d1 knew of the other")),
+        (Some(12), Some(5), 34, Err("d1 knew of the other")),
+    ] {
+        let (mut backends, old, new) = scene();
+        let at = |secs: u64| (START / SECOND + secs, START + secs * SECOND);
+        backends.heard(0, b"USER\t7\t10.2.0.1\t1001", at(1).0, at(1).1);
+        for (secs, line) in
+            [(third_secs, &b"USER\t7\t10.2.0.3\t1005"[..]), (ordered_secs, b"HOST-FLUSH\t10.1.0.1\t9090\t5\t10.2.0.3")]
+        {
+            if let Some(secs) = secs {
+                backends.heard(0, line, at(secs).0, at(secs).1);
+            }
+        }
+        backends.starts(1, known(), START - SECOND);
+        let new = Session { start_micros: at(after_secs).1, ..new };
+        let result = let_in(&mut backends, &new, &[old], new.start_micros);
+        assert_judged(&result, expected);
+    }
+}
+
+#[test]
 fn a_session_that_begins_after_its_director_has_heard_of_a_move_is_not_the_moves() {
     let (mut backends, old, new) = moving(&[1]);
     let later = Session { start_micros: START + 11 * SECOND, ..old };
