@@ -135,7 +135,8 @@ impl Director {
     }
 
     /// Our SYNC does not come back although it was sent several times. Somebody may remember a higher number of ours,
-    /// from an earlier life whose clock was ahead of the present one, and take ours for stale: so we go beyond.
+    /// from an earlier life whose clock was ahead of the present one, and take ours for stale: so we go beyond. Or a member
+    /// whose SYNC says no time has sent on as many of this number as it does.
     fn skip_remembered_numbers(&mut self) {
         let resends = self.ring.sync_resends;
         let untimed = self.ring.hosts_hash_hidden || self.lowest_minor() < minor::UPDOWN;

@@ -581,7 +581,7 @@ impl Director {
         slot
     }
 
-    /// Users were added.
+    /// Users were added, who may expire before all others: in a handshake they come with old timestamps.
     fn arm_expiry(&mut self) {
         if let Some(at) = self.users.next_expiry() {
             self.timers.set_earlier(Timer::UserExpiry, at);
